@@ -1,0 +1,418 @@
+//! The rendezvous protocol: one request and one reply on a bidirectional stream of their own;
+//! events from the server on one unidirectional stream. All of it JSON in frames.
+//!
+//! Unknown fields are ignored and unknown requests answered with `unsupported`, so that versions
+//! can live together.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::candidate::Offer;
+use crate::card::Card;
+use crate::device_list::SignedDeviceList;
+use crate::encoding::Blob;
+use crate::id::Username;
+use crate::time::Timestamp;
+
+/// A request has at most this many bytes.
+pub const MAX_REQUEST: usize = 64 * 1024;
+/// A reply has at most this many bytes.
+pub const MAX_REPLY: usize = 1024 * 1024;
+/// An event has at most this many bytes.
+pub const MAX_EVENT: usize = 64 * 1024;
+/// `held.get` returns at most this many items at once.
+pub const MAX_HELD_AT_ONCE: usize = 16;
+
+/// What a client asks, in JSON as `{"request":"user.get","name":"bob"}`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "request")]
+pub enum Request {
+    /// OPAQUE registration, first flight (RFC 9807 §5): replied to with [`RegisterStarted`].
+    /// Says nothing about whether the name is taken.
+    #[serde(rename = "register.start")]
+    RegisterStart {
+        /// The wanted name.
+        name: Username,
+        /// OPAQUE's registration request.
+        message: Blob,
+    },
+    /// OPAQUE registration, last flight; on the connection of the first. Replied to with [`Done`].
+    #[serde(rename = "register.finish")]
+    RegisterFinish(Box<Registration>),
+    /// OPAQUE login, first flight (RFC 9807 §6): replied to with [`LoginStarted`].
+    #[serde(rename = "login.start")]
+    LoginStart {
+        /// The account's name.
+        name: Username,
+        /// OPAQUE's first message (KE1).
+        message: Blob,
+    },
+    /// OPAQUE login, last flight; on the connection of the first. Replied to with [`LoggedIn`].
+    #[serde(rename = "login.finish")]
+    LoginFinish {
+        /// OPAQUE's third message (KE3).
+        message: Blob,
+    },
+    /// Replaces the account's device list by one that adds this connection's device; needs a
+    /// login finished on this connection in the last five minutes. Replied to with [`Done`].
+    #[serde(rename = "device.add")]
+    DeviceAdd {
+        /// The next list.
+        devices: SignedDeviceList,
+    },
+    /// Replied to with [`User`].
+    #[serde(rename = "user.get")]
+    UserGet {
+        /// Whose account key and devices.
+        name: Username,
+    },
+    /// The account's contacts, for a new device. Replied to with [`Contacts`].
+    #[serde(rename = "contact.list")]
+    ContactList {},
+    /// Asks somebody to become a contact; replied to with [`Done`] whatever becomes of it.
+    #[serde(rename = "contact.request")]
+    ContactRequest {
+        /// Whom.
+        name: Username,
+        /// What the asker shows of itself.
+        card: Box<Card>,
+    },
+    /// Answers somebody's request. Replied to with [`Done`].
+    #[serde(rename = "contact.answer")]
+    ContactAnswer {
+        /// Who asked.
+        name: Username,
+        /// The card of who accepts; absent to decline.
+        #[serde(default)]
+        card: Option<Box<Card>>,
+    },
+    /// Takes somebody off the account's contacts. Replied to with [`Done`].
+    #[serde(rename = "contact.remove")]
+    ContactRemove {
+        /// Whom.
+        name: Username,
+    },
+    /// The oldest requests and answers that are held. Replied to with [`HeldItems`].
+    #[serde(rename = "held.get")]
+    HeldGet {},
+    /// Forgets held items that this client has saved. Replied to with [`Done`].
+    #[serde(rename = "held.ack")]
+    HeldAck {
+        /// Their ids.
+        ids: Vec<u64>,
+    },
+    /// Presence of all mutual contacts, now and in events from now on. Replied to with [`Present`].
+    #[serde(rename = "presence.watch")]
+    PresenceWatch {},
+    /// Passes an offer on to a mutual contact's devices. Replied to with [`Done`], always.
+    #[serde(rename = "path.offer")]
+    PathOffer {
+        /// To whom.
+        name: Username,
+        /// The signed offer.
+        offer: Box<Offer>,
+    },
+    /// A request that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The last flight of a registration.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Registration {
+    /// OPAQUE's registration record.
+    pub upload: Blob,
+    /// The first device list, with this connection's device.
+    pub devices: SignedDeviceList,
+    /// The account key, sealed under OPAQUE's export key.
+    pub account_box: Blob,
+    /// The account key, sealed under the recovery code.
+    pub recovery_box: Blob,
+}
+
+/// Argon2id (RFC 9106) as the client runs it on the password; kept with the account.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Argon2Params {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Argon2Params {
+    /// What new accounts get: the second recommendation of RFC 9106 §4.
+    pub const DEFAULT: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 };
+
+    /// Whether a client may run with them: a server must not be able to weaken a password's
+    /// hardening or to exhaust the client.
+    pub fn is_acceptable(&self) -> bool {
+        (64 * 1024..=1024 * 1024).contains(&self.memory_kib)
+            && (3..=10).contains(&self.passes)
+            && (1..=16).contains(&self.lanes)
+    }
+}
+
+/// Nothing more to say than that it was done.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Done {}
+
+/// Reply to `register.start`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RegisterStarted {
+    /// OPAQUE's registration response.
+    pub message: Blob,
+    /// How to harden the password.
+    pub argon2: Argon2Params,
+}
+
+/// Reply to `login.start`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LoginStarted {
+    /// OPAQUE's second message (KE2).
+    pub message: Blob,
+    /// How the password was hardened.
+    pub argon2: Argon2Params,
+}
+
+/// Reply to `login.finish`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct LoggedIn {
+    /// The account key, sealed under OPAQUE's export key.
+    pub account_box: Blob,
+    /// The account's devices.
+    pub devices: SignedDeviceList,
+}
+
+/// Reply to `user.get`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct User {
+    /// The account's devices; the account key is in it.
+    pub devices: SignedDeviceList,
+}
+
+/// Reply to `contact.list`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Contacts {
+    /// The account's contacts.
+    pub contacts: Vec<KnownContact>,
+}
+
+/// A contact as the rendezvous knows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct KnownContact {
+    /// The contact's name.
+    pub name: Username,
+    /// Whether the contact holds this account too.
+    pub mutual: bool,
+}
+
+/// Reply to `held.get`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct HeldItems {
+    /// Oldest first, at most [`MAX_HELD_AT_ONCE`].
+    pub items: Vec<Held>,
+}
+
+/// A contact request or answer that waits for its recipient.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Held {
+    /// The server's number for it.
+    pub id: u64,
+    /// Who sent it.
+    pub from: Username,
+    /// What it is.
+    pub what: HeldKind,
+}
+
+/// What a held item is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum HeldKind {
+    /// Somebody asks to become a contact.
+    Request {
+        /// The asker's card.
+        card: Box<Card>,
+    },
+    /// Somebody accepted.
+    Accepted {
+        /// The accepter's card.
+        card: Box<Card>,
+    },
+    /// Somebody declined.
+    Declined {},
+    /// A kind that this version does not know; it is acknowledged and dropped.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Reply to `presence.watch`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Present {
+    /// The mutual contacts.
+    pub contacts: Vec<Presence>,
+}
+
+/// Whether a contact is online, and the version of its device list.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Presence {
+    /// The contact.
+    pub name: Username,
+    /// Whether a device of the contact is connected.
+    pub online: bool,
+    /// The version of the contact's device list.
+    pub list_version: u64,
+}
+
+/// A reply: `{"ok":…}` or `{"error":{"code":…,"message":…}}`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Reply<T> {
+    /// What was asked for.
+    #[serde(rename = "ok")]
+    Ok(T),
+    /// Why not.
+    #[serde(rename = "error")]
+    Error(ErrorReply),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ErrorReply {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people, in plain words; it says what to do next where there is something to do.
+    pub message: String,
+    /// For `too_fast`: when the next try is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Why a request was refused, for programs.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request is not as the protocol says.
+    Malformed,
+    /// This server does not know the request.
+    Unsupported,
+    /// The connection's device key belongs to no account.
+    UnknownDevice,
+    /// A last flight without its first, or the same exchange again.
+    NoExchange,
+    /// Wrong password, or no such account: nobody is told which.
+    WrongPassword,
+    /// The account's device list does not follow from the known one, or not for this device.
+    BadDeviceList,
+    /// The name is taken.
+    NameTaken,
+    /// This server does not register accounts for strangers.
+    RegistrationClosed,
+    /// Nobody of that name.
+    UnknownUser,
+    /// A card that does not say who asks, or whom.
+    BadCard,
+    /// The change of the account needs a fresh login.
+    LoginNeeded,
+    /// Too many requests; see `until`.
+    TooFast,
+    /// The server cannot answer now.
+    Unavailable,
+    /// A code that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What the server tells a connected client.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The first event of every connection.
+    Welcome {
+        /// The account that the connection's device belongs to, if to any.
+        name: Option<Username>,
+        /// The address that the client has as seen from here: a server-reflexive candidate.
+        observed: SocketAddr,
+        /// The server's clock.
+        now: Timestamp,
+        /// SHA-256 of the server's next key (base64url).
+        next_key_hash: Blob,
+    },
+    /// A contact came or went, or changed its device list.
+    Presence(Presence),
+    /// Something is held for this account: fetch it.
+    Held {},
+    /// A contact offers addresses.
+    Offer {
+        /// The contact.
+        from: Username,
+        /// Its signed offer.
+        offer: Box<Offer>,
+    },
+    /// A newer device of the account receives from now on.
+    NewDevice {},
+    /// The same device key connected again: this connection ends.
+    Replaced {},
+    /// The server is stopping and will be back.
+    Stopping {},
+    /// An event that this version does not know; it is ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn requests_stand_in_json_as_documented() {
+        let request = Request::UserGet { name: "bob".parse().unwrap() };
+        let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(json, r#"{"request":"user.get","name":"bob"}"#);
+        let json = r#"{"request":"user.get","name":"bob","later":[1]}"#;
+        assert_eq!(serde_json::from_str::<Request>(json).unwrap(), request);
+        let json = r#"{"request":"later.thing","x":{}}"#;
+        assert_eq!(serde_json::from_str::<Request>(json).unwrap(), Request::Unknown);
+        assert!(
+            serde_json::from_str::<Request>(r#"{"request":"user.get","name":"../x"}"#).is_err()
+        );
+    }
+
+    #[test]
+    fn replies_and_events_stand_in_json_as_documented() {
+        let reply = Reply::Ok(Done {});
+        assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"ok":{}}"#);
+        let error =
+            ErrorReply { code: ErrorCode::NameTaken, message: "taken".to_owned(), until: None };
+        let reply: Reply<Done> = Reply::Error(error);
+        let json = r#"{"error":{"code":"name_taken","message":"taken"}}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), json);
+        let json = r#"{"event":"fireworks","colour":"red"}"#;
+        assert_eq!(serde_json::from_str::<Event>(json).unwrap(), Event::Unknown);
+        let json = serde_json::to_string(&Event::Held {}).unwrap();
+        assert_eq!(json, r#"{"event":"held"}"#);
+    }
+
+    #[test]
+    fn a_server_cannot_weaken_or_exhaust_a_client() {
+        let params = Argon2Params::DEFAULT;
+        assert!(params.is_acceptable());
+        assert!(!Argon2Params { memory_kib: 64 * 1024 - 1, ..params }.is_acceptable());
+        assert!(!Argon2Params { memory_kib: 1024 * 1024 + 1, ..params }.is_acceptable());
+        assert!(!Argon2Params { passes: 2, ..params }.is_acceptable());
+        assert!(!Argon2Params { passes: 11, ..params }.is_acceptable());
+        assert!(!Argon2Params { lanes: 0, ..params }.is_acceptable());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_or_is_refused(text in "\\PC{0,120}") {
+            let _ = serde_json::from_str::<Request>(&text);
+            let _ = serde_json::from_str::<Event>(&text);
+            let _ = serde_json::from_str::<Reply<User>>(&text);
+        }
+    }
+}
