@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The program that people run: a core that decides, a driver that waits, and front ends that
+//! speak with the driver.
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`crypto`] | end-to-end cryptography: group, agreement, session, message |
+//! | [`node`] | the core: contacts, outbox, inbox, sessions, paths; no socket, disk or clock |
+//! | [`store`] | the profile on disk, and what of it front ends read |
+
+pub mod crypto;
+pub mod node;
+pub mod store;

@@ -1,0 +1,156 @@
+//! What a [`Node`](super::Node) is told: what the person wants, what the network did, what came
+//! of work.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use parlor_common::id::Username;
+use parlor_common::identity::{AccountKey, DeviceKey};
+use parlor_common::wire::peer::PeerFrame;
+use parlor_common::wire::rendezvous;
+
+use super::work::WorkDone;
+
+/// Marks what a front end asked for, so that it knows the answer when it comes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Token(pub u64);
+
+/// What a person, or a program on a person's behalf, wants.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Intent {
+    /// Ask somebody to become a contact, or accept them if they have asked.
+    AddContact {
+        /// Whom.
+        name: Username,
+        /// The account key that a link named: the contact is thereby verified.
+        account_key: Option<AccountKey>,
+    },
+    /// Accept a request, or a changed account key.
+    AcceptContact {
+        /// Whose.
+        name: Username,
+    },
+    /// Decline a request.
+    DeclineContact {
+        /// Whose.
+        name: Username,
+    },
+    /// Take somebody off the contacts.
+    RemoveContact {
+        /// Whom.
+        name: Username,
+    },
+    /// Send a message. Answered by [`Event::Queued`](super::output::Event::Queued).
+    Send {
+        /// To whom.
+        to: Username,
+        /// The text, at most [`MAX_TEXT`] bytes, not empty.
+        text: String,
+    },
+    /// Remember that a `listen` has printed these messages of others.
+    Printed {
+        /// Rows of the store, see [`StoredMessage`](super::record::StoredMessage).
+        rows: Vec<i64>,
+    },
+}
+
+/// A message's text has at most this many bytes.
+pub const MAX_TEXT: usize = 64 * 1024;
+
+/// The node's number for a request to the rendezvous.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct RequestId(pub u64);
+
+/// The network's number for a link to a peer.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct LinkId(pub u64);
+
+/// What the network did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetInput {
+    /// The connection to the rendezvous stands; its welcome follows as an event.
+    ServerUp,
+    /// The rendezvous says something.
+    ServerEvent(Box<rendezvous::Event>),
+    /// The rendezvous answered a request: the JSON of a reply, at most
+    /// [`MAX_REPLY`](rendezvous::MAX_REPLY) bytes.
+    ServerReply {
+        /// Which request.
+        id: RequestId,
+        /// The reply's payload.
+        payload: Vec<u8>,
+    },
+    /// A request got no answer: its stream was cut or took too long. The connection may stand.
+    RequestFailed {
+        /// Which request.
+        id: RequestId,
+    },
+    /// There is no connection to the rendezvous any more, or an attempt at one failed.
+    ServerDown(ServerDown),
+    /// The addresses of this machine's interfaces, with the port that the socket has: host
+    /// candidates. Told at start and when they change.
+    LocalAddresses(Vec<LocalAddress>),
+    /// A link stands: the other side's hello has arrived.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// The key that the other side proved.
+        device: DeviceKey,
+        /// Where it is.
+        address: SocketAddr,
+        /// Whether this side dialed.
+        dialed: bool,
+        /// The round-trip time of the handshake.
+        rtt: Duration,
+    },
+    /// A frame arrived on a link.
+    LinkFrame {
+        /// The link.
+        link: LinkId,
+        /// The frame.
+        frame: PeerFrame,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+    },
+    /// A dial came to nothing.
+    DialFailed {
+        /// Who was expected there.
+        device: DeviceKey,
+        /// Where.
+        address: SocketAddr,
+    },
+}
+
+/// Why there is no connection to the rendezvous.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerDown {
+    /// It said that it would stop, or closed the connection in order.
+    Closed,
+    /// Nothing answers there, or what answers is no rendezvous.
+    Unreachable,
+    /// Another key than the pinned one.
+    WrongKey,
+}
+
+/// An address of an own interface, and the length of its network's prefix in bits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalAddress {
+    /// Address and port of the socket.
+    pub address: SocketAddr,
+    /// 0–32 or 0–128.
+    pub prefix_len: u8,
+}
+
+/// Everything that a node is told, one at a time.
+#[derive(Debug)]
+pub enum Input {
+    /// A front end wants something.
+    Intent(Token, Intent),
+    /// The network did something.
+    Net(NetInput),
+    /// Work that was handed out is done.
+    Work(WorkDone),
+}

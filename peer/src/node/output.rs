@@ -1,0 +1,182 @@
+//! What a [`Node`](super::Node) says: orders to the network, and events for front ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use parlor_common::id::{MessageId, Username};
+use parlor_common::identity::DeviceKey;
+use parlor_common::time::Timestamp;
+use parlor_common::wire::peer::PeerFrame;
+use parlor_common::wire::rendezvous::Request;
+use thiserror::Error;
+
+use super::input::{LinkId, RequestId, ServerDown, Token};
+use super::record::{Carrier, MessageState};
+
+/// An order to the network.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transmit {
+    /// Try to reach the rendezvous. Answered by `ServerUp` or `ServerDown`.
+    ConnectServer,
+    /// Ask the rendezvous. Answered by `ServerReply` or `RequestFailed`, once.
+    Request {
+        /// The node's number for it.
+        id: RequestId,
+        /// The request.
+        request: Box<Request>,
+    },
+    /// Try to reach a device. Answered by `LinkUp` or `DialFailed`.
+    Dial {
+        /// Whom to expect: any other key is refused by the handshake.
+        device: DeviceKey,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Send a frame.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// The frame.
+        frame: PeerFrame,
+    },
+    /// Close a link, after what was sent on it has left.
+    CloseLink {
+        /// Which.
+        link: LinkId,
+    },
+}
+
+/// What front ends are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An intent is done, or refused.
+    Done {
+        /// Which intent.
+        token: Token,
+        /// What came of it.
+        result: Result<(), IntentError>,
+    },
+    /// A message is in the outbox, durably.
+    Queued {
+        /// Which intent.
+        token: Token,
+        /// The message's id.
+        id: MessageId,
+    },
+    /// The rendezvous shows this device online, and what it held has been fetched and saved.
+    Online,
+    /// The rendezvous is out of reach. Told once for each time.
+    Offline(ServerDown),
+    /// A contact wrote something new.
+    Message(Incoming),
+    /// A message that was sent from here has changed its state.
+    Receipt {
+        /// The message.
+        id: MessageId,
+        /// To whom it was sent.
+        to: Username,
+        /// Its new state.
+        state: MessageState,
+        /// The carrier of the copy that counts.
+        carrier: Option<Carrier>,
+    },
+    /// Somebody asks to become a contact.
+    ContactRequest {
+        /// Who.
+        from: Username,
+    },
+    /// Somebody who was asked has accepted, or accepting somebody is complete.
+    ContactAccepted {
+        /// Who.
+        name: Username,
+    },
+    /// A contact came or went.
+    Presence {
+        /// Who.
+        contact: Username,
+        /// Whether the contact is online now.
+        online: bool,
+    },
+    /// Envelopes to a contact take another way now.
+    Path {
+        /// Who.
+        contact: Username,
+        /// The way.
+        carrier: Carrier,
+        /// The address at its end.
+        address: SocketAddr,
+        /// Its round-trip time.
+        rtt: Duration,
+    },
+    /// A contact's account key is not the one that was known.
+    IdentityChanged {
+        /// Who.
+        contact: Username,
+    },
+    /// This account was opened on a newer device, which receives from now on.
+    NewDevice,
+    /// Another copy of this very profile is connected.
+    Replaced,
+}
+
+/// A message that somebody wrote.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Incoming {
+    /// The row it has in the store.
+    pub row: i64,
+    /// The message's id.
+    pub id: MessageId,
+    /// Who wrote it.
+    pub from: Username,
+    /// What was written.
+    pub text: String,
+    /// When, by the writer's clock.
+    pub sent_at: Timestamp,
+    /// How it came.
+    pub carrier: Carrier,
+    /// The first bytes of its ciphertext, for the curious.
+    pub ciphertext: Vec<u8>,
+}
+
+/// Why an intent was refused. The messages are for people and say what to do next.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum IntentError {
+    /// The name is one's own.
+    #[error("{0} is your own name")]
+    Oneself(Username),
+    /// Nobody of that name among the contacts.
+    #[error("{0} is not a contact; add them first: parlor contact add {0}")]
+    UnknownContact(Username),
+    /// The contact is blocked.
+    #[error("{0} is blocked")]
+    Blocked(Username),
+    /// There is no request from that name, and no changed key, to answer.
+    #[error("there is no request from {0}")]
+    NoRequest(Username),
+    /// The text is empty.
+    #[error("the message is empty")]
+    EmptyText,
+    /// The text is longer than [`MAX_TEXT`](super::input::MAX_TEXT).
+    #[error("the message has {0} bytes; 65536 are the most")]
+    TextTooLong(usize),
+    /// The account key that was served is not the one in the link, or not the known one.
+    #[error("the account key of {0} is not the one that is expected; nothing was changed")]
+    KeyMismatch(Username),
+    /// The rendezvous refused.
+    #[error("the rendezvous refused: {message}")]
+    Refused {
+        /// The rendezvous' code, as it stands in the protocol.
+        code: String,
+        /// The rendezvous' words.
+        message: String,
+    },
+    /// The rendezvous cannot be reached, and the intent needs it.
+    #[error("the rendezvous cannot be reached; is it running, and is this machine online?")]
+    Unreachable,
+    /// The rendezvous showed another key than the pinned one.
+    #[error("the rendezvous has another key than the one that is pinned; nothing was sent")]
+    WrongServerKey,
+    /// What the rendezvous or a contact served does not hold.
+    #[error("what was served about {0} does not hold: {1}")]
+    Unsound(Username, String),
+}

@@ -1,0 +1,272 @@
+//! What is stored, as values: the node makes changes of them, the store keeps them.
+
+use parlor_common::device_list::SignedDeviceList;
+use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
+use parlor_common::identity::{AccountKey, DeviceSecret};
+use parlor_common::link::ServerAddress;
+use parlor_common::time::Timestamp;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::crypto::group::KeyPair;
+
+/// How far two people are with becoming contacts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContactState {
+    /// Asked by us; their answer is awaited.
+    Asked,
+    /// They asked and await our answer.
+    Asking,
+    /// Both agreed.
+    Mutual,
+    /// Blocked by us.
+    Blocked,
+}
+
+/// Which carriers a contact may be reached by.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Addresses are exchanged and links are direct.
+    #[default]
+    Direct,
+}
+
+/// A contact, or somebody on the way to become one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contact {
+    /// The contact's name.
+    pub name: Username,
+    /// How far it is.
+    pub state: ContactState,
+    /// Whether the person has verified the account key, by a link or a safety number.
+    pub verified: bool,
+    /// The account key that is trusted. Absent until one was seen.
+    pub account_key: Option<AccountKey>,
+    /// Another account key that was seen since: nothing is sent until the person decides.
+    pub changed_key: Option<AccountKey>,
+    /// The newest device list that was seen under `account_key`.
+    pub devices: Option<SignedDeviceList>,
+    /// Which carriers may be used.
+    pub policy: Policy,
+}
+
+/// The state of a message that was sent from here.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageState {
+    /// In the outbox.
+    Queued,
+    /// A link has taken it.
+    Sent,
+    /// The recipient's device has saved it.
+    Delivered,
+    /// The recipient has seen it.
+    Read,
+    /// It will not be delivered.
+    Failed,
+}
+
+/// A way for envelopes to reach a device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// Straight from peer to peer.
+    Direct,
+}
+
+/// A message that was sent from here and has not been acknowledged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OutboxMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// To whom.
+    pub to: Username,
+    /// The account key that the contact had when the person sent it: it is sealed for no other.
+    /// Absent if none was known yet.
+    pub account_key: Option<AccountKey>,
+    /// What was written.
+    pub text: String,
+    /// When.
+    pub sent_at: Timestamp,
+    /// The sealed form, once there is one: resent as the same bytes while its session lives.
+    pub sealed: Option<Sealed>,
+    /// `Queued` or `Sent`.
+    pub state: MessageState,
+}
+
+/// A message as it was sealed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sealed {
+    /// The device that it was sealed for.
+    pub device: DeviceId,
+    /// The session that sealed it.
+    pub session: SessionId,
+    /// The envelope's bytes.
+    pub envelope: Vec<u8>,
+}
+
+/// A session as it is stored.
+#[derive(Clone, PartialEq)]
+pub struct StoredSession {
+    /// The contact's device.
+    pub device: DeviceId,
+    /// The session.
+    pub id: SessionId,
+    /// Grows with each use that makes it the session to send on: the highest is.
+    pub used: u64,
+    /// The session's state, as [`Session::encode`](crate::crypto::session::Session::encode) wrote it.
+    pub state: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for StoredSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { device, id, used, state: _ } = self;
+        f.debug_struct("StoredSession")
+            .field("device", device)
+            .field("id", id)
+            .field("used", used)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message of others that just arrived.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReceivedMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Who wrote it.
+    pub from: Username,
+    /// The writer's account key.
+    pub account_key: AccountKey,
+    /// What was written.
+    pub text: String,
+    /// When, by the writer's clock.
+    pub sent_at: Timestamp,
+    /// When it arrived, by ours.
+    pub received_at: Timestamp,
+    /// How it came.
+    pub carrier: Carrier,
+    /// Which envelope it was in, so that the same envelope can be acknowledged again.
+    pub envelope: EnvelopeRef,
+}
+
+/// Names an envelope that was opened: its session and its number in the chain.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct EnvelopeRef {
+    /// The session.
+    pub session: SessionId,
+    /// The number.
+    pub number: u32,
+}
+
+/// A change to what is stored. All changes of a turn are saved together or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Keep a contact in this form.
+    PutContact(Box<Contact>),
+    /// Forget a contact; the conversation's history stays.
+    RemoveContact(Username),
+    /// Keep whether a contact was last seen online.
+    SetOnline(Username, bool),
+    /// Keep the own account's newest device list.
+    PutOwnDevices(Box<SignedDeviceList>),
+    /// Keep a message that the person sent.
+    QueueMessage(Box<OutboxMessage>),
+    /// Keep a message's sealed form.
+    SealMessage(MessageId, Sealed),
+    /// Keep a sent message's state and the carrier of the copy that counts; from `Delivered` on,
+    /// its sealed form is erased.
+    SetMessageState(MessageId, MessageState, Option<Carrier>),
+    /// Keep a received message, unless its writer and id are known. Answered by
+    /// [`Saved::Received`].
+    Receive(Box<ReceivedMessage>),
+    /// Look up which message an envelope held that was opened before. Answered by
+    /// [`Saved::Opened`].
+    FindOpened(EnvelopeRef),
+    /// Remember that a `listen` has printed these rows.
+    MarkPrinted(Vec<i64>),
+    /// Keep a session in this form.
+    PutSession(StoredSession),
+    /// Erase a session.
+    RemoveSession(DeviceId, SessionId),
+    /// Keep a prekey's secret half, encoded by
+    /// [`LocalPrekey`](crate::crypto::agreement::LocalPrekey).
+    PutPrekey(u32, Zeroizing<Vec<u8>>),
+    /// Erase a prekey's secret half.
+    RemovePrekey(u32),
+}
+
+/// What came of changes that answer, in their order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Saved {
+    /// Of [`Change::Receive`]: the new row, or `None` for a message that was known.
+    Received(Option<i64>),
+    /// Of [`Change::FindOpened`]: the message's id, if the envelope is known.
+    Opened(Option<MessageId>),
+}
+
+/// A message as front ends read it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredMessage {
+    /// Its row: grows in the order of a conversation.
+    pub row: i64,
+    /// Its id.
+    pub id: MessageId,
+    /// The other side of the conversation.
+    pub contact: Username,
+    /// Which way it went.
+    pub direction: Direction,
+    /// What was written.
+    pub text: String,
+    /// When, by the writer's clock.
+    pub sent_at: Timestamp,
+    /// Of a sent message: its state. A received one is `Delivered`.
+    pub state: MessageState,
+    /// How it went, if it went.
+    pub carrier: Option<Carrier>,
+}
+
+/// Which way a message went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the contact.
+    In,
+    /// To the contact.
+    Out,
+}
+
+/// Who this device is: made at registration or login, and never changed by the node but for its
+/// device list.
+#[derive(Debug)]
+pub struct Identity {
+    /// The account's name.
+    pub name: Username,
+    /// The rendezvous that it is registered at.
+    pub server: ServerAddress,
+    /// The account's key.
+    pub account_key: AccountKey,
+    /// The account's newest device list.
+    pub devices: SignedDeviceList,
+    /// This device's key: its TLS identity; it signs prekeys, cards and offers.
+    pub device: DeviceSecret,
+    /// This device's identity key for Diffie–Hellman.
+    pub dh: KeyPair,
+}
+
+/// What a node starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Who this device is.
+    pub identity: Identity,
+    /// All contacts.
+    pub contacts: Vec<Contact>,
+    /// All sessions.
+    pub sessions: Vec<StoredSession>,
+    /// The secret halves of all prekeys, by id.
+    pub prekeys: Vec<(u32, Zeroizing<Vec<u8>>)>,
+    /// All messages that are not acknowledged, in the order in which they were queued.
+    pub outbox: Vec<OutboxMessage>,
+}
