@@ -1,0 +1,33 @@
+//! End-to-end cryptography.
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`group`] | Diffie–Hellman over ffdhe3072: secrets, checked public values |
+//! | [`prekey`] | the private halves of prekeys |
+//! | [`agreement`] | two devices agree on a secret, one of them offline: X3DH's pattern |
+//! | [`session`] | seals and opens envelopes between two devices |
+//! | `ratchet` | which key a message has; it knows of no envelope |
+//! | `chain` | keys that follow from one another and not back |
+//! | [`aead`] | one message under one key: `AEAD_AES_128_CBC_HMAC_SHA_256` |
+//! | `transcript` | the hash of everything public in an agreement |
+//! | `padding` | hides a message's length |
+//! | `kdf` | every derivation, with its label |
+//!
+//! The path of a message: [`session::Session::seal`] asks the ratchet for the next message key,
+//! pads, and seals under it; [`session::Session::open`] is its mirror, and commits what it derived
+//! only after the tag held.
+//!
+//! Nothing here knows of sockets, clocks or the operating system's generator: randomness is an
+//! argument.
+
+pub mod aead;
+pub mod agreement;
+mod chain;
+pub mod group;
+mod kdf;
+mod padding;
+pub mod prekey;
+mod ratchet;
+pub mod session;
+mod stored;
+mod transcript;

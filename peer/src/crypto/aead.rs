@@ -1,0 +1,157 @@
+//! `AEAD_AES_128_CBC_HMAC_SHA_256` (RFC 7518, §5.2.3): encrypt, then authenticate.
+//!
+//! The tag is the first half of HMAC-SHA-256 over associated data ‖ IV ‖ ciphertext ‖ bit length of
+//! the associated data. It is compared in constant time before anything is decrypted, and nothing
+//! outside this module can decrypt without it.
+
+use std::fmt;
+use std::ops::Deref;
+
+use aes::Aes128;
+use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::{Array, Block, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
+use hmac::{Hmac, KeyInit, Mac};
+use parlor_common::envelope::{IV_LEN, TAG_LEN};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+const BLOCK_LEN: usize = 16;
+const HALF: usize = 16;
+
+/// A key of 32 bytes: 16 that authenticate and then 16 that encrypt.
+pub struct AeadKey(Zeroizing<[u8; Self::LEN]>);
+
+impl AeadKey {
+    /// The length in bytes.
+    pub const LEN: usize = 2 * HALF;
+
+    /// Takes 32 bytes as a key.
+    pub fn new(bytes: Zeroizing<[u8; Self::LEN]>) -> Self {
+        Self(bytes)
+    }
+
+    fn halves(&self) -> (Zeroizing<[u8; HALF]>, Zeroizing<[u8; HALF]>) {
+        let (mut mac, mut enc) = (Zeroizing::new([0; HALF]), Zeroizing::new([0; HALF]));
+        mac.iter_mut().chain(enc.iter_mut()).zip(self.0.iter()).for_each(|(to, from)| *to = *from);
+        (mac, enc)
+    }
+}
+
+impl fmt::Debug for AeadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AeadKey").finish_non_exhaustive()
+    }
+}
+
+/// What was opened; erased when dropped. It does not print.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Plaintext(Vec<u8>);
+
+impl Plaintext {
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+}
+
+impl Deref for Plaintext {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Plaintext {
+    fn drop(&mut self) {
+        // What was cut off is erased too. As a slice: a `Vec` is erased byte by byte, which takes
+        // a third of the time that opening does.
+        self.0.resize(self.0.capacity(), 0);
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl fmt::Debug for Plaintext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plaintext({} bytes)", self.0.len())
+    }
+}
+
+/// Seals `plaintext`: ciphertext and tag. Every message under one key needs a fresh random `iv`.
+pub fn seal(key: &AeadKey, iv: &[u8; IV_LEN], ad: &[&[u8]], plaintext: &[u8]) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(sealed_len(plaintext.len()));
+    buffer.extend_from_slice(plaintext);
+    seal_in_place(key, iv, ad, buffer)
+}
+
+/// The length of ciphertext and tag for a plaintext of `len` bytes.
+pub(super) fn sealed_len(len: usize) -> usize {
+    len - len % BLOCK_LEN + BLOCK_LEN + TAG_LEN
+}
+
+/// Like [`seal`], turning the buffer's plaintext into ciphertext and tag. With a capacity of
+/// [`sealed_len`] no copy of the plaintext is left behind.
+pub(super) fn seal_in_place(
+    key: &AeadKey,
+    iv: &[u8; IV_LEN],
+    ad: &[&[u8]],
+    mut buffer: Vec<u8>,
+) -> Vec<u8> {
+    let (mac, enc) = key.halves();
+    // PKCS#7: as many bytes as are missing, at least one, each of that value.
+    let missing = BLOCK_LEN - buffer.len() % BLOCK_LEN;
+    buffer.resize(buffer.len() + missing, u8::try_from(missing).unwrap_or_default());
+    let (blocks, _none) = Array::slice_as_chunks_mut(&mut buffer);
+    let blocks: &mut [Block<Aes128>] = blocks;
+    cbc::Encryptor::<Aes128>::new(&(*enc).into(), &(*iv).into()).encrypt_blocks(blocks);
+    let tag = tag(&mac, iv, ad, &buffer);
+    buffer.extend_from_slice(&tag);
+    buffer
+}
+
+/// A message is not authentic. Nothing more is said, on purpose.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("the message is not authentic")]
+pub struct NotAuthentic;
+
+/// Opens what [`seal`] made.
+pub fn open(
+    key: &AeadKey,
+    iv: &[u8; IV_LEN],
+    ad: &[&[u8]],
+    sealed: &[u8],
+) -> Result<Plaintext, NotAuthentic> {
+    let (ciphertext, expected) = sealed.split_last_chunk::<TAG_LEN>().ok_or(NotAuthentic)?;
+    let (mac, enc) = key.halves();
+    let tag = tag(&mac, iv, ad, ciphertext);
+    if !bool::from(tag.ct_eq(expected)) {
+        return Err(NotAuthentic);
+    }
+    let mut plaintext = Plaintext(ciphertext.to_vec());
+    let len = cbc::Decryptor::<Aes128>::new(&(*enc).into(), &(*iv).into())
+        .decrypt_padded::<Pkcs7>(&mut plaintext.0)
+        .map_err(|_| NotAuthentic)?
+        .len();
+    plaintext.truncate(len);
+    Ok(plaintext)
+}
+
+fn tag(mac: &[u8; HALF], iv: &[u8; IV_LEN], ad: &[&[u8]], ciphertext: &[u8]) -> [u8; TAG_LEN] {
+    // HMAC fills a short key with zeros to the hash's block (RFC 2104, §2).
+    let mut block = Zeroizing::new([0; 64]);
+    block.iter_mut().zip(mac).for_each(|(to, from)| *to = *from);
+    let mut hmac = Hmac::<Sha256>::new((&*block).into());
+    let mut ad_bits: u64 = 0;
+    for part in ad {
+        hmac.update(part);
+        ad_bits += 8 * u64::try_from(part.len()).unwrap_or_default();
+    }
+    hmac.update(iv);
+    hmac.update(ciphertext);
+    hmac.update(&ad_bits.to_be_bytes());
+    let full: [u8; 32] = hmac.finalize().into_bytes().into();
+    let mut tag = [0; TAG_LEN];
+    tag.iter_mut().zip(full).for_each(|(to, from)| *to = from);
+    tag
+}

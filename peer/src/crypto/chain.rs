@@ -1,0 +1,97 @@
+//! Symmetric chains: each message has its own key, and a key says nothing of the ones before it.
+//!
+//! This is the symmetric-key ratchet of Signal's Double Ratchet specification (§2.2, and `KDF_CK`
+//! of §5.2). The side of a chain is in its type: [`ChainKey`] is one that we send on,
+//! [`RemoteChainKey`] one that the other side sends on.
+
+use std::fmt;
+
+use super::aead::AeadKey;
+use super::kdf::{self, Key};
+
+/// The key of one message, before it is expanded to the ones that seal.
+pub(super) struct MessageKey(Key);
+
+impl MessageKey {
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Key::new(bytes))
+    }
+
+    pub(super) fn expose_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The keys under which the message is sealed.
+    pub(super) fn aead_key(&self) -> AeadKey {
+        kdf::aead_key(&self.0)
+    }
+}
+
+impl fmt::Debug for MessageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageKey").finish_non_exhaustive()
+    }
+}
+
+/// A chain at the message that has the number `next`.
+#[derive(Clone)]
+struct Chain {
+    key: Key,
+    next: u32,
+}
+
+impl Chain {
+    /// The next message's number and key; `None` if the numbers are used up.
+    fn step(&mut self) -> Option<(u32, MessageKey)> {
+        let number = self.next;
+        self.next = number.checked_add(1)?;
+        let message = MessageKey(kdf::message_key(&self.key));
+        self.key = kdf::next_chain_key(&self.key);
+        Some((number, message))
+    }
+}
+
+macro_rules! chain {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub(super) struct $name(Chain);
+
+        impl $name {
+            pub(super) fn new(key: Key, next: u32) -> Self {
+                Self(Chain { key, next })
+            }
+
+            /// The number of the next message.
+            pub(super) fn next(&self) -> u32 {
+                self.0.next
+            }
+
+            /// The next message's number and key; `None` if the numbers are used up.
+            pub(super) fn step(&mut self) -> Option<(u32, MessageKey)> {
+                self.0.step()
+            }
+
+            pub(super) fn expose_key(&self) -> &[u8; 32] {
+                &self.0.key
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let Chain { key: _, next } = &self.0;
+                f.debug_struct(stringify!($name)).field("next", next).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+chain! {
+    /// A chain that we send on.
+    ChainKey
+}
+
+chain! {
+    /// A chain that the other side sends on.
+    RemoteChainKey
+}

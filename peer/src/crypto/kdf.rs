@@ -1,0 +1,89 @@
+//! Every derivation, with its label. No two labels are alike, so that no key serves two purposes.
+//!
+//! HKDF and HMAC are over SHA-256 (RFC 5869, RFC 2104).
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use parlor_common::id::SessionId;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::aead::AeadKey;
+use super::group::{SharedSecret, VALUE_LEN};
+use super::session::Role;
+
+/// 32 secret bytes.
+pub(super) type Key = Zeroizing<[u8; 32]>;
+
+const AGREE: &[u8] = b"parlor/v1/agree";
+const SENDER: &[u8] = b"parlor/v1/sender";
+const SESSION_ID: &[u8] = b"parlor/v1/session-id";
+const INITIATOR_CHAIN: &[u8] = b"parlor/v1/chain/initiator";
+const RESPONDER_CHAIN: &[u8] = b"parlor/v1/chain/responder";
+const MESSAGE: &[u8] = b"parlor/v1/message";
+
+/// What an agreement arrives at: from its shared secrets, in order, and its transcript hash.
+pub(super) fn agreed_secret<'a>(
+    shared: impl Iterator<Item = &'a SharedSecret>,
+    transcript: &[u8; 32],
+) -> Key {
+    let mut ikm = Zeroizing::new(Vec::with_capacity(4 * VALUE_LEN));
+    shared.for_each(|secret| ikm.extend_from_slice(secret.expose_bytes()));
+    expand(&Hkdf::new(Some(&[0; 32]), &ikm), &[AGREE, transcript])
+}
+
+/// The key that hides the sender of a first message; `context` is the hash of what is public.
+pub(super) fn sender_key(shared: &SharedSecret, context: &[u8; 32]) -> AeadKey {
+    let hkdf = Hkdf::new(Some(&[0; 32]), shared.expose_bytes());
+    AeadKey::new(expand(&hkdf, &[SENDER, context]))
+}
+
+/// The id of the session that was agreed on.
+pub(super) fn session_id(agreed: &Key) -> SessionId {
+    SessionId(*expand(&from_key(agreed), &[SESSION_ID]))
+}
+
+/// The first key of the chain on which `sender` sends.
+pub(super) fn first_chain_key(agreed: &Key, sender: Role) -> Key {
+    let label = match sender {
+        Role::Initiator => INITIATOR_CHAIN,
+        Role::Responder => RESPONDER_CHAIN,
+    };
+    expand(&from_key(agreed), &[label])
+}
+
+/// What a message's keys come from, at this point of a chain.
+pub(super) fn message_key(chain: &Key) -> Key {
+    hmac(chain, &[1])
+}
+
+/// The key of the next point of a chain.
+pub(super) fn next_chain_key(chain: &Key) -> Key {
+    hmac(chain, &[2])
+}
+
+/// The keys under which a message is sealed.
+pub(super) fn aead_key(message: &Key) -> AeadKey {
+    AeadKey::new(expand(&from_key(message), &[MESSAGE]))
+}
+
+fn hmac(key: &Key, message: &[u8]) -> Key {
+    // HMAC fills a short key with zeros to the hash's block (RFC 2104, §2).
+    let mut block = Zeroizing::new([0; 64]);
+    block.iter_mut().zip(key.iter()).for_each(|(to, from)| *to = *from);
+    let hmac = Hmac::<Sha256>::new((&*block).into());
+    Zeroizing::new(hmac.chain_update(message).finalize().into_bytes().into())
+}
+
+#[expect(clippy::expect_used, reason = "a key is as long as SHA-256's output")]
+fn from_key(key: &Key) -> Hkdf<Sha256> {
+    Hkdf::from_prk(key.as_slice()).expect("32 bytes are enough")
+}
+
+#[expect(clippy::expect_used, reason = "HKDF gives up to 255 × 32 bytes")]
+fn expand<const N: usize>(hkdf: &Hkdf<Sha256>, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+    const { assert!(N <= 255 * 32, "HKDF does not give more") };
+    let mut okm = Zeroizing::new([0; N]);
+    hkdf.expand_multi_info(info, okm.as_mut_slice()).expect("the length was checked");
+    okm
+}
