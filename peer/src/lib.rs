@@ -5,8 +5,10 @@
 //! | --- | --- |
 //! | [`crypto`] | end-to-end cryptography: group, agreement, session, message |
 //! | [`node`] | the core: contacts, outbox, inbox, sessions, paths; no socket, disk or clock |
+//! | [`profile`] | the folder on disk: its lock, its key, its database |
 //! | [`store`] | the profile on disk, and what of it front ends read |
 
 pub mod crypto;
 pub mod node;
+pub mod profile;
 pub mod store;

@@ -1,0 +1,265 @@
+//! The profile folder: the database, its key, and the lock by which one process owns them.
+//!
+//! ```text
+//! profile.db      everything (SQLCipher), 0600
+//! profile.key     the database's key, 64 hexadecimal digits, 0600
+//! profile.lock    locked by the process that uses the profile; says which
+//! ```
+//! There is a profile if there is a `profile.db`. A new one is written under other names and gets
+//! its own once the rendezvous has the account, so that no half of one is ever found.
+
+mod lock;
+mod private;
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use parlor_common::id::Username;
+use rand::CryptoRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+pub use lock::LockError;
+pub use private::FolderError;
+
+use crate::node::record::Identity;
+use crate::store::{CommitError, OpenError, ReadError, Reader, Store, StoreKey};
+
+const DATABASE: &str = "profile.db";
+const KEY: &str = "profile.key";
+const LOCK: &str = "profile.lock";
+/// A key file with any line end is shorter, in bytes.
+const MAX_KEY_FILE: u64 = 100;
+const NEW_DATABASE: &str = "profile.db.new";
+const NEW_KEY: &str = "profile.key.new";
+/// What SQLite puts behind a database's name for its log and its shared memory.
+const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
+
+/// Why a profile could not be made or opened. The messages are for people and say what to do.
+#[derive(Debug, Error)]
+pub enum ProfileError {
+    /// The database is not one, or not one under this key.
+    #[error(
+        "{0} is damaged or not a profile; restore it from a backup, or log in again with another \
+         --home"
+    )]
+    Damaged(PathBuf),
+    /// There is a profile where a new one was wanted.
+    #[error("this folder already holds {}; choose another --home", whose(.0.as_ref()))]
+    Exists(Option<Username>),
+    /// The system refused.
+    #[error("{path} cannot be used: {source}")]
+    Failed {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key file can be used by others than its owner.
+    #[error("others can read the key file {0}; run chmod 600 on it, then try again")]
+    KeyOpenToOthers(PathBuf),
+    /// The key file is missing or holds no key.
+    #[error("{0} is missing or holds no key; restore it from a backup: nothing else opens it")]
+    NoKey(PathBuf),
+    /// There is no profile.
+    #[error("no account here yet: parlor register NAME --server LINK")]
+    NoProfile,
+    /// The database could not be opened.
+    #[error(transparent)]
+    Open(OpenError),
+    /// The database could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new database could not be written.
+    #[error(transparent)]
+    Write(#[from] CommitError),
+}
+
+fn whose(name: Option<&Username>) -> String {
+    name.map_or_else(|| "a profile".to_owned(), |name| format!("{name}'s profile"))
+}
+
+/// The folder of a profile, whether there is one in it or not.
+#[derive(Clone, Debug)]
+pub struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    /// The folder at `path`. Nothing is touched.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the profile for this process: makes the folder if it is not there, and locks it.
+    /// `command` is what another process is told of this one, such as `parlor listen`.
+    pub fn lock(&self, command: &str) -> Result<ProfileLock, LockError> {
+        let own = |name: &str| [DATABASE, KEY, LOCK].iter().any(|own| name.starts_with(own));
+        private::folder(&self.path, own)?;
+        let file = lock::take(&self.path.join(LOCK), command)?;
+        Ok(ProfileLock { home: self.clone(), _file: file })
+    }
+
+    /// Opens the profile to read it, whoever has it.
+    pub fn open_read_only(&self) -> Result<Reader, ProfileError> {
+        let key = self.key()?;
+        Reader::open(&self.path.join(DATABASE), &key).map_err(|error| self.cannot_open(error))
+    }
+
+    fn key(&self) -> Result<StoreKey, ProfileError> {
+        if !exists(&self.path.join(DATABASE))? {
+            return Err(ProfileError::NoProfile);
+        }
+        read_key(&self.path.join(KEY))
+    }
+
+    fn cannot_open(&self, error: OpenError) -> ProfileError {
+        match error {
+            OpenError::Damaged => ProfileError::Damaged(self.path.join(DATABASE)),
+            OpenError::Failed(_) | OpenError::Newer { .. } => ProfileError::Open(error),
+        }
+    }
+}
+
+/// A profile folder that this process has for itself, until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct ProfileLock {
+    home: Home,
+    /// The lock ends when this is closed.
+    _file: File,
+}
+
+impl ProfileLock {
+    /// Opens the profile.
+    pub fn open(&self) -> Result<Store, ProfileError> {
+        let (key, path) = (self.home.key()?, self.home.path.join(DATABASE));
+        private::close_to_others(&path).map_err(at(&path))?;
+        Store::open(&path, &key).map_err(|error| self.home.cannot_open(error))
+    }
+
+    /// Refuses a folder that holds a profile: to be asked before anything is registered.
+    pub fn refuse_existing(&self) -> Result<(), ProfileError> {
+        if !exists(&self.home.path.join(DATABASE))? {
+            return Ok(());
+        }
+        let identity = self.home.open_read_only().and_then(|reader| Ok(reader.identity()?));
+        Err(ProfileError::Exists(identity.ok().map(|identity| identity.name)))
+    }
+
+    /// Writes a new profile completely, under other names than a profile's.
+    pub fn prepare(
+        &self,
+        identity: &Identity,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<PreparedProfile, ProfileError> {
+        self.refuse_existing()?;
+        let prepared = PreparedProfile { home: self.home.clone() };
+        prepared.remove();
+        let mut key = Zeroizing::new([0; StoreKey::LEN]);
+        rng.fill_bytes(key.as_mut_slice());
+        prepared.write(identity, &StoreKey::new(key))?;
+        Ok(prepared)
+    }
+}
+
+/// A new profile that is not in force yet. Dropped, it is removed. The [`ProfileLock`] that
+/// prepared it must be kept until then.
+#[derive(Debug)]
+pub struct PreparedProfile {
+    home: Home,
+}
+
+impl PreparedProfile {
+    /// Puts the profile in force: to be called once the rendezvous has the account.
+    pub fn keep(self) -> Result<Store, ProfileError> {
+        // The key first: while there is no database, a key alone is no profile.
+        self.rename(NEW_KEY, KEY)?;
+        self.rename(NEW_DATABASE, DATABASE)?;
+        let home = &self.home;
+        private::sync_folder(&home.path).map_err(at(&home.path))?;
+        let path = home.path.join(DATABASE);
+        Store::open(&path, &home.key()?).map_err(|error| home.cannot_open(error))
+    }
+
+    fn write(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {
+        let path = self.home.path.join(NEW_KEY);
+        write_key(&path, key).map_err(at(&path))?;
+        let path = self.home.path.join(NEW_DATABASE);
+        private::create(&path).map_err(at(&path))?;
+        Store::create(&path, key, identity)?.close()?;
+        File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), ProfileError> {
+        let to = self.home.path.join(to);
+        fs::rename(self.home.path.join(from), &to).map_err(at(&to))
+    }
+
+    /// Removes what is there under the temporary names. What cannot be removed shows when it is
+    /// written again.
+    fn remove(&self) {
+        let database = BESIDE.map(|suffix| format!("{NEW_DATABASE}{suffix}"));
+        for name in database.iter().map(String::as_str).chain([NEW_KEY]) {
+            drop(fs::remove_file(self.home.path.join(name)));
+        }
+    }
+}
+
+impl Drop for PreparedProfile {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+fn exists(path: &Path) -> Result<bool, ProfileError> {
+    path.try_exists().map_err(at(path))
+}
+
+/// Says at which path the system refused.
+fn at(path: &Path) -> impl Fn(io::Error) -> ProfileError {
+    let path = path.to_owned();
+    move |source| ProfileError::Failed { path: path.clone(), source }
+}
+
+fn write_key(path: &Path, key: &StoreKey) -> io::Result<()> {
+    let digits = Zeroizing::new(HEXLOWER.encode(key.expose_bytes()));
+    let mut file = private::create(path)?;
+    file.write_all(digits.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+fn read_key(path: &Path) -> Result<StoreKey, ProfileError> {
+    match private::is_open_to_others(path) {
+        Ok(false) => {}
+        Ok(true) => return Err(ProfileError::KeyOpenToOthers(path.to_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            return Err(ProfileError::NoKey(path.to_owned()));
+        }
+        Err(source) => return Err(at(path)(source)),
+    }
+    let digits = read_digits(path).map_err(at(path))?;
+    parse_key(&digits).ok_or_else(|| ProfileError::NoKey(path.to_owned()))
+}
+
+/// The file's bytes; of one that is no key file not more than [`MAX_KEY_FILE`].
+fn read_digits(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut digits = Zeroizing::new(Vec::with_capacity(128));
+    File::open(path)?.take(MAX_KEY_FILE).read_to_end(&mut digits)?;
+    Ok(digits)
+}
+
+fn parse_key(digits: &[u8]) -> Option<StoreKey> {
+    let mut key = Zeroizing::new([0; StoreKey::LEN]);
+    let digits = digits.trim_ascii_end();
+    let fits = digits.len() == 2 * StoreKey::LEN;
+    let decoded = fits.then(|| HEXLOWER.decode_mut(digits, key.as_mut_slice()).is_ok())?;
+    decoded.then_some(StoreKey::new(key))
+}

@@ -1,0 +1,181 @@
+//! The tables, and how those of an older version become those of this one.
+//!
+//! What grows without bound has keys that grow at their end: a random key would dirty a page for
+//! each row, and every dirty page is encrypted. So long names (people, account keys,
+//! incarnations, sessions) stand once in a table of their own and are small numbers elsewhere.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+/// Each entry takes the tables one version further; the version is the number of entries that
+/// were run, in `PRAGMA user_version`. Entries that were shipped never change.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+const VERSION_1: &str = "
+-- Who this device is: one row.
+CREATE TABLE identity (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    name        TEXT NOT NULL,
+    server      TEXT NOT NULL,              -- as a link
+    account_key BLOB NOT NULL,
+    devices     TEXT NOT NULL,              -- the signed list, as it travels
+    device_seed BLOB NOT NULL,
+    dh_secret   BLOB NOT NULL
+) STRICT;
+
+-- Everybody whose name stands in a conversation or among the contacts.
+CREATE TABLE people (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE contacts (
+    person      INTEGER PRIMARY KEY REFERENCES people,
+    state       INTEGER NOT NULL,
+    verified    INTEGER NOT NULL,
+    account_key BLOB,
+    changed_key BLOB,
+    devices     TEXT,
+    policy      INTEGER NOT NULL,
+    online      INTEGER NOT NULL
+) STRICT;
+
+-- The accounts that wrote messages, this one among them.
+CREATE TABLE writers (
+    id          INTEGER PRIMARY KEY,
+    account_key BLOB NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE incarnations (
+    id          INTEGER PRIMARY KEY,
+    incarnation BLOB NOT NULL,
+    writer      INTEGER NOT NULL REFERENCES writers,
+    UNIQUE (incarnation, writer)
+) STRICT;
+
+-- Both directions. A message is known by its writer, incarnation and number, for ever.
+CREATE TABLE messages (
+    id          INTEGER PRIMARY KEY,
+    person      INTEGER NOT NULL REFERENCES people,
+    direction   INTEGER NOT NULL,
+    incarnation INTEGER NOT NULL REFERENCES incarnations,
+    number      INTEGER NOT NULL,
+    text        TEXT NOT NULL,
+    sent_at     INTEGER NOT NULL,           -- ms, by the writer's clock
+    received_at INTEGER,                    -- ms, by ours; absent for sent ones
+    state       INTEGER NOT NULL,
+    carrier     INTEGER
+) STRICT;
+CREATE UNIQUE INDEX messages_known ON messages (incarnation, number);
+CREATE INDEX messages_of_person ON messages (person);
+
+-- What of the sent messages is not acknowledged yet.
+CREATE TABLE outbox (
+    message     INTEGER PRIMARY KEY REFERENCES messages,
+    account_key BLOB,
+    device      BLOB,
+    session     BLOB,
+    envelope    BLOB,
+    CHECK ((device IS NULL) = (envelope IS NULL) AND (session IS NULL) = (envelope IS NULL))
+) STRICT;
+
+-- What of the received messages no listen has printed yet.
+CREATE TABLE unprinted (
+    message INTEGER PRIMARY KEY REFERENCES messages
+) STRICT;
+
+CREATE TABLE sessions (
+    id      INTEGER PRIMARY KEY,
+    device  BLOB NOT NULL,
+    session BLOB NOT NULL,
+    used    INTEGER NOT NULL,
+    state   BLOB NOT NULL,
+    UNIQUE (device, session)
+) STRICT;
+
+-- Sessions that messages came by: they stay when the session itself is erased.
+CREATE TABLE session_ids (
+    id      INTEGER PRIMARY KEY,
+    session BLOB NOT NULL UNIQUE
+) STRICT;
+
+-- Which message an opened envelope held.
+CREATE TABLE opened (
+    session INTEGER NOT NULL REFERENCES session_ids,
+    number  INTEGER NOT NULL,
+    message INTEGER NOT NULL REFERENCES messages,
+    PRIMARY KEY (session, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE prekeys (
+    id     INTEGER PRIMARY KEY,
+    secret BLOB NOT NULL
+) STRICT;
+";
+
+/// The version that this program writes.
+pub(super) fn latest() -> u32 {
+    count(MIGRATIONS)
+}
+
+/// The version of the tables; 0 for a database without any.
+pub(super) fn version(db: &Connection) -> rusqlite::Result<u32> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Takes the tables to the latest version, each step whole or not at all.
+pub(super) fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
+    run(db, MIGRATIONS)
+}
+
+fn run(db: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
+    let done = version(db)?;
+    for (version, migration) in (1..=count(migrations)).zip(migrations) {
+        if version > done {
+            let step = Transaction::new(db, TransactionBehavior::Immediate)?;
+            step.execute_batch(migration)?;
+            step.pragma_update(None, "user_version", version)?;
+            step.commit()?;
+        }
+    }
+    Ok(())
+}
+
+fn count(migrations: &[&str]) -> u32 {
+    u32::try_from(migrations.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "CREATE TABLE a (x INTEGER) STRICT; INSERT INTO a VALUES (1);";
+    const TWO: &str = "ALTER TABLE a ADD COLUMN y INTEGER; UPDATE a SET y = x + 1;";
+
+    fn y(db: &Connection) -> i64 {
+        db.query_one("SELECT y FROM a", [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn migrations_run_in_order_and_once() {
+        let mut db = Connection::open_in_memory().unwrap();
+        run(&mut db, &[ONE]).unwrap();
+        run(&mut db, &[ONE, TWO]).unwrap();
+        run(&mut db, &[ONE, TWO]).unwrap();
+        assert_eq!((version(&db).unwrap(), y(&db)), (2, 2));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_version_before_it() {
+        let mut db = Connection::open_in_memory().unwrap();
+        assert!(run(&mut db, &[ONE, TWO, "CREATE TABLE b (x) STRICT; nonsense"]).is_err());
+        assert_eq!((version(&db).unwrap(), y(&db)), (2, 2));
+        assert!(db.execute("INSERT INTO b VALUES (1)", []).is_err());
+    }
+
+    #[test]
+    fn the_tables_of_the_latest_version_can_be_made() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db).unwrap();
+        assert_eq!(version(&db).unwrap(), latest());
+    }
+}
