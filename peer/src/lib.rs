@@ -9,6 +9,8 @@
 //! | [`store`] | the profile on disk, and what of it front ends read |
 
 pub mod crypto;
+pub mod driver;
+pub mod net;
 pub mod node;
 pub mod profile;
 pub mod store;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parlor_common::id::Username;
 use parlor_common::identity::{AccountKey, DeviceKey};
+use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous;
 
@@ -131,6 +132,8 @@ pub enum ServerDown {
     Closed,
     /// Nothing answers there, or what answers is no rendezvous.
     Unreachable,
+    /// It does not know this device: the account is gone, or the device was removed.
+    UnknownDevice,
     /// Another key than the pinned one.
     WrongKey,
 }
@@ -142,6 +145,15 @@ pub struct LocalAddress {
     pub address: SocketAddr,
     /// 0–32 or 0–128.
     pub prefix_len: u8,
+}
+
+/// The time, by two clocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Now {
+    /// For waiting: never goes back and never jumps.
+    pub timer: Timestamp,
+    /// For dates: what the machine believes, which may be wrong.
+    pub date: Timestamp,
 }
 
 /// Everything that a node is told, one at a time.

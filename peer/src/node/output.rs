@@ -150,6 +150,9 @@ pub enum IntentError {
     /// The contact is blocked.
     #[error("{0} is blocked")]
     Blocked(Username),
+    /// The contact has asked and waits for an answer.
+    #[error("{0} waits for your answer; accept them first: parlor contact accept {0}")]
+    NotAccepted(Username),
     /// There is no request from that name, and no changed key, to answer.
     #[error("there is no request from {0}")]
     NoRequest(Username),

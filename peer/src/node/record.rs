@@ -192,7 +192,7 @@ pub enum Change {
     /// Erase a session.
     RemoveSession(DeviceId, SessionId),
     /// Keep a prekey's secret half, encoded by
-    /// [`LocalPrekey`](crate::crypto::agreement::LocalPrekey).
+    /// [`LocalPrekey`](crate::crypto::prekey::LocalPrekey).
     PutPrekey(u32, Zeroizing<Vec<u8>>),
     /// Erase a prekey's secret half.
     RemovePrekey(u32),

@@ -1,0 +1,205 @@
+//! What is inside an envelope once it is open: versioned JSON.
+
+use std::collections::BTreeSet;
+
+use data_encoding::HEXLOWER;
+use parlor_common::id::{Incarnation, MessageId};
+use parlor_common::time::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::input::MAX_TEXT;
+
+/// The version that this program writes, and the highest that it reads.
+const VERSION: u32 = 1;
+
+/// A receipt names at most this many ranges: what does not fit goes into the next.
+pub const MAX_RANGES: usize = 512;
+
+/// What one peer says to another.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Content {
+    /// Something that a person, or a program, wrote.
+    Text {
+        /// The message's id.
+        id: MessageId,
+        /// When it was written, by the writer's clock.
+        sent_at: Timestamp,
+        /// What was written.
+        text: String,
+    },
+    /// Messages that this device has saved.
+    Receipt {
+        /// Their ids, as runs.
+        delivered: Vec<IdRange>,
+    },
+    /// A type that this version does not know; it is ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Messages of one incarnation with consecutive numbers; `["0011223344556677",1,9]` in JSON.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IdRange {
+    /// The incarnation.
+    pub incarnation: Incarnation,
+    /// The first number.
+    pub first: u64,
+    /// The last number, not below the first.
+    pub last: u64,
+}
+
+/// An opened envelope holds nothing that this version understands.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum ContentError {
+    /// No JSON of a known shape, or a text that is empty or too long.
+    #[error("the content is malformed")]
+    Malformed,
+    /// Written by a newer version.
+    #[error("the content is of version {0}, which is not known here")]
+    UnknownVersion(u32),
+}
+
+#[derive(Deserialize, Serialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    content: T,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+impl Content {
+    /// The content as it is sealed.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        // Our own types serialize: they have no maps with odd keys and no failing serializers.
+        let bytes = serde_json::to_vec(&Versioned { v: VERSION, content: self });
+        Zeroizing::new(bytes.unwrap_or_default())
+    }
+
+    /// Parses what was opened.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ContentError> {
+        let malformed = |_| ContentError::Malformed;
+        let Version { v } = serde_json::from_slice(bytes).map_err(malformed)?;
+        if v > VERSION {
+            return Err(ContentError::UnknownVersion(v));
+        }
+        let content: Self = serde_json::from_slice(bytes).map_err(malformed)?;
+        match &content {
+            Self::Text { text, .. } if text.is_empty() || text.len() > MAX_TEXT => {
+                Err(ContentError::Malformed)
+            }
+            Self::Receipt { delivered } if delivered.len() > MAX_RANGES => {
+                Err(ContentError::Malformed)
+            }
+            Self::Text { .. } | Self::Receipt { .. } | Self::Unknown => Ok(content),
+        }
+    }
+}
+
+impl IdRange {
+    /// Whether the range holds an id.
+    pub fn contains(&self, id: MessageId) -> bool {
+        id.incarnation() == self.incarnation && (self.first..=self.last).contains(&id.number())
+    }
+
+    /// The fewest ranges that hold exactly these ids.
+    pub fn cover(ids: &BTreeSet<MessageId>) -> Vec<Self> {
+        let mut ranges: Vec<Self> = Vec::new();
+        for id in ids {
+            let (incarnation, number) = (id.incarnation(), id.number());
+            match ranges.last_mut() {
+                Some(range)
+                    if range.incarnation == incarnation
+                        && range.last.checked_add(1) == Some(number) =>
+                {
+                    range.last = number;
+                }
+                _ => ranges.push(Self { incarnation, first: number, last: number }),
+            }
+        }
+        ranges
+    }
+}
+
+impl Serialize for IdRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (HEXLOWER.encode(&self.incarnation.0), self.first, self.last).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for IdRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (incarnation, first, last) = <(String, u64, u64)>::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(incarnation.as_bytes()).ok();
+        let incarnation = bytes.and_then(|bytes| bytes.try_into().ok()).map(Incarnation);
+        let incarnation = incarnation.ok_or_else(|| de::Error::custom("no incarnation"))?;
+        if first > last {
+            return Err(de::Error::custom("a range that ends before it starts"));
+        }
+        Ok(Self { incarnation, first, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(incarnation: u8, number: u64) -> MessageId {
+        MessageId::new(Incarnation([incarnation; 8]), number)
+    }
+
+    #[test]
+    fn contents_stand_in_json_as_documented() {
+        let sent_at = Timestamp::from_millis(5);
+        let text = Content::Text { id: id(1, 2), sent_at, text: "hi".to_owned() };
+        let json = r#"{"v":1,"type":"text","id":"01010101010101010000000000000002","sent_at":5,"text":"hi"}"#;
+        assert_eq!(text.encode().as_slice(), json.as_bytes());
+        assert_eq!(Content::parse(json.as_bytes()), Ok(text));
+
+        let delivered = IdRange::cover(&[id(1, 1), id(1, 2)].into());
+        let receipt = Content::Receipt { delivered };
+        let json = r#"{"v":1,"type":"receipt","delivered":[["0101010101010101",1,2]]}"#;
+        assert_eq!(receipt.encode().as_slice(), json.as_bytes());
+        assert_eq!(Content::parse(json.as_bytes()), Ok(receipt));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_or_ignored() {
+        let parse = |json: &str| Content::parse(json.as_bytes());
+        assert_eq!(parse(r#"{"v":1,"type":"song","x":1}"#), Ok(Content::Unknown));
+        assert_eq!(parse(r#"{"v":2,"type":"text"}"#), Err(ContentError::UnknownVersion(2)));
+        assert_eq!(parse(r#"{"type":"text"}"#), Err(ContentError::Malformed));
+        let backwards = r#"{"v":1,"type":"receipt","delivered":[["0101010101010101",3,2]]}"#;
+        assert_eq!(parse(backwards), Err(ContentError::Malformed));
+        let long = Content::Text {
+            id: id(1, 1),
+            sent_at: Timestamp::default(),
+            text: "a".repeat(MAX_TEXT + 1),
+        };
+        assert_eq!(Content::parse(&long.encode()), Err(ContentError::Malformed));
+    }
+
+    #[test]
+    fn ids_are_covered_by_the_fewest_ranges() {
+        let ids = [id(1, 1), id(1, 2), id(1, 4), id(2, 5), id(2, 6)].into();
+        let ranges = IdRange::cover(&ids);
+        assert_eq!(ranges.len(), 3);
+        assert!(ids.iter().all(|id| ranges.iter().any(|range| range.contains(*id))));
+        assert!(!ranges.iter().any(|range| range.contains(id(1, 3))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Content::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Attempts to find a way to a contact, and how many of the contact's own are followed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use parlor_common::candidate::{Offer, OfferId};
+use parlor_common::id::Username;
+use parlor_common::time::Timestamp;
+
+/// At most this many offers of a contact are followed in a [`WINDOW`] without a link.
+const FOLLOWED: usize = 6;
+/// See [`FOLLOWED`].
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Waits between our own offers to a contact that is online: fewer than [`FOLLOWED`] a window,
+/// because the answers to the contact's offers count there too.
+const WAITS: [Duration; 3] =
+    [Duration::from_secs(4), Duration::from_secs(15), Duration::from_secs(30)];
+
+/// Our attempts and their offers, by contact.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    attempts: BTreeMap<Username, Attempt>,
+    followed: BTreeMap<Username, VecDeque<Timestamp>>,
+    deferred: BTreeMap<Username, Offer>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    id: OfferId,
+    tries: usize,
+    next: Timestamp,
+}
+
+impl Offers {
+    /// Whether an offer to `contact` is due: the first one, or one after a wait.
+    pub(super) fn is_due(&self, contact: &Username, now: Timestamp) -> bool {
+        self.attempts.get(contact).is_none_or(|attempt| attempt.next <= now)
+    }
+
+    /// An offer with this id goes to `contact`.
+    pub(super) fn sent(&mut self, contact: &Username, id: OfferId, now: Timestamp) {
+        let tries = self.attempts.get(contact).map_or(0, |attempt| attempt.tries);
+        let wait = WAITS.get(tries).or(WAITS.last()).copied().unwrap_or(WINDOW);
+        let attempt = Attempt { id, tries: tries + 1, next: now + wait };
+        self.attempts.insert(contact.clone(), attempt);
+    }
+
+    /// Whether `id` is the offer that was last sent to `contact`.
+    pub(super) fn is_ours(&self, contact: &Username, id: OfferId) -> bool {
+        self.attempts.get(contact).is_some_and(|attempt| attempt.id == id)
+    }
+
+    /// Takes one offer of `contact` out of the budget, if there is one left.
+    pub(super) fn follow(&mut self, contact: &Username, now: Timestamp) -> bool {
+        let followed = self.followed.entry(contact.clone()).or_default();
+        while followed.front().is_some_and(|at| now.since(*at) >= WINDOW) {
+            followed.pop_front();
+        }
+        let left = followed.len() < FOLLOWED;
+        if left {
+            followed.push_back(now);
+        }
+        left
+    }
+
+    /// A link to `contact` is up: the attempt is over, and an offer is given back.
+    pub(super) fn link_up(&mut self, contact: &Username) {
+        self.attempts.remove(contact);
+        if let Some(followed) = self.followed.get_mut(contact) {
+            followed.pop_back();
+        }
+    }
+
+    /// The contact's situation is new (it came online, a link was lost): offer at once.
+    pub(super) fn restart(&mut self, contact: &Username) {
+        self.attempts.remove(contact);
+    }
+
+    /// Keeps an offer of a device that is not known yet, until the contact's list has come.
+    pub(super) fn defer(&mut self, contact: &Username, offer: Offer) {
+        self.deferred.insert(contact.clone(), offer);
+    }
+
+    /// The offer that waited for the contact's list.
+    pub(super) fn take_deferred(&mut self, contact: &Username) -> Option<Offer> {
+        self.deferred.remove(contact)
+    }
+
+    /// Forgets a contact.
+    pub(super) fn forget(&mut self, contact: &Username) {
+        self.attempts.remove(contact);
+        self.followed.remove(contact);
+        self.deferred.remove(contact);
+    }
+
+    /// When the next offer to one of `contacts` is due.
+    pub(super) fn poll_timeout<'a>(
+        &self,
+        contacts: impl Iterator<Item = &'a Username>,
+    ) -> Option<Timestamp> {
+        contacts.filter_map(|contact| self.attempts.get(contact)).map(|attempt| attempt.next).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bob() -> Username {
+        "bob".parse().unwrap()
+    }
+
+    #[test]
+    fn six_offers_a_minute_are_followed_and_a_link_gives_one_back() {
+        let mut offers = Offers::default();
+        let start = Timestamp::from_millis(0);
+        let followed = (0..10).filter(|_| offers.follow(&bob(), start)).count();
+        assert_eq!(followed, FOLLOWED);
+        offers.link_up(&bob());
+        assert!(offers.follow(&bob(), start));
+        assert!(!offers.follow(&bob(), start + WINDOW - Duration::from_millis(1)));
+        assert!(offers.follow(&bob(), start + WINDOW));
+    }
+
+    #[test]
+    fn our_own_offers_are_spaced_and_stay_within_what_others_follow() {
+        let mut offers = Offers::default();
+        let start = Timestamp::from_millis(0);
+        let mut sent = 0;
+        for millis in (0..60_000).step_by(100) {
+            let now = start + Duration::from_millis(millis);
+            if offers.is_due(&bob(), now) {
+                offers.sent(&bob(), OfferId(millis), now);
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 4);
+        assert!(offers.is_ours(&bob(), OfferId(49_000)));
+        offers.restart(&bob());
+        assert!(offers.is_due(&bob(), start));
+    }
+}

@@ -1,0 +1,205 @@
+//! Messages that were sent from here and that nobody has acknowledged yet.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parlor_common::id::{MessageId, SessionId, Username};
+
+use super::content::IdRange;
+use super::input::LinkId;
+use super::record::{MessageState, OutboxMessage};
+
+/// At most this many messages to a contact are on their way at once: fewer than the gap that a
+/// session can skip, so that an honest sender never meets that bound.
+pub(super) const WINDOW: usize = 512;
+
+/// Waiting messages, in the order in which they were queued.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queues: BTreeMap<Username, Queue>,
+}
+
+/// What waits for one contact.
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<OutboxMessage>,
+    /// The link that has taken the first `taken` messages, while it lives.
+    link: Option<LinkId>,
+    taken: usize,
+}
+
+impl Outbox {
+    /// Takes over what was stored.
+    pub(super) fn new(messages: Vec<OutboxMessage>) -> Self {
+        let mut outbox = Self::default();
+        messages.into_iter().for_each(|message| outbox.push(message));
+        outbox
+    }
+
+    /// Appends a message.
+    pub(super) fn push(&mut self, message: OutboxMessage) {
+        self.queues.entry(message.to.clone()).or_default().messages.push_back(message);
+    }
+
+    /// Whether anything waits for `contact`.
+    pub(super) fn is_waiting(&self, contact: &Username) -> bool {
+        self.queues.contains_key(contact)
+    }
+
+    /// Everybody whom something waits for.
+    pub(super) fn contacts(&self) -> Vec<Username> {
+        self.queues.keys().cloned().collect()
+    }
+
+    /// How many messages to `contact` are on their way on `link`.
+    pub(super) fn in_flight(&self, contact: &Username, link: LinkId) -> usize {
+        let on_link = self.queues.get(contact).filter(|queue| queue.link == Some(link));
+        on_link.map_or(0, |queue| queue.taken)
+    }
+
+    /// The next message for `contact` that `link` has not taken, if its window has room. On a
+    /// link that is new to the queue that is the first of all that wait.
+    pub(super) fn next(&mut self, contact: &Username, link: LinkId) -> Option<&mut OutboxMessage> {
+        let queue = self.queues.get_mut(contact)?;
+        if queue.link != Some(link) {
+            queue.link = Some(link);
+            queue.taken = 0;
+        }
+        if queue.taken < WINDOW { queue.messages.get_mut(queue.taken) } else { None }
+    }
+
+    /// The message that [`Outbox::next`] gave has been taken by its link. Returns whether that
+    /// changed the message's state.
+    pub(super) fn taken(&mut self, contact: &Username) -> bool {
+        let Some(queue) = self.queues.get_mut(contact) else { return false };
+        let Some(message) = queue.messages.get_mut(queue.taken) else { return false };
+        queue.taken += 1;
+        std::mem::replace(&mut message.state, MessageState::Sent) == MessageState::Queued
+    }
+
+    /// A link is gone: what was on its way there goes again, in order, on the next one.
+    pub(super) fn link_down(&mut self, link: LinkId) {
+        for queue in self.queues.values_mut().filter(|queue| queue.link == Some(link)) {
+            queue.link = None;
+            queue.taken = 0;
+        }
+    }
+
+    /// A session is gone: what it sealed is sealed anew.
+    pub(super) fn session_gone(&mut self, session: SessionId) {
+        for message in self.queues.values_mut().flat_map(|queue| &mut queue.messages) {
+            message.sealed.take_if(|sealed| sealed.session == session);
+        }
+    }
+
+    /// Removes what `contact` has acknowledged, and returns its ids. Only what was sealed can
+    /// have been: that is never behind the window.
+    pub(super) fn acknowledge(&mut self, contact: &Username, ranges: &[IdRange]) -> Vec<MessageId> {
+        let Some(queue) = self.queues.get_mut(contact) else { return Vec::new() };
+        let mut acknowledged = Vec::new();
+        let mut place = 0;
+        while place < WINDOW {
+            let Some(id) = queue.messages.get(place).map(|message| message.id) else { break };
+            if ranges.iter().any(|range| range.contains(id)) {
+                queue.messages.remove(place);
+                queue.taken -= usize::from(place < queue.taken);
+                acknowledged.push(id);
+            } else {
+                place += 1;
+            }
+        }
+        if queue.messages.is_empty() {
+            self.queues.remove(contact);
+        }
+        acknowledged
+    }
+
+    /// Removes everything for `contact`, and returns its ids.
+    pub(super) fn abandon(&mut self, contact: &Username) -> Vec<MessageId> {
+        let queue = self.queues.remove(contact).unwrap_or_default();
+        queue.messages.into_iter().map(|message| message.id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::id::{DeviceId, Incarnation};
+    use parlor_common::time::Timestamp;
+
+    use super::*;
+    use crate::node::record::Sealed;
+
+    fn id(number: u64) -> MessageId {
+        MessageId::new(Incarnation([1; 8]), number)
+    }
+
+    fn bob() -> Username {
+        "bob".parse().unwrap()
+    }
+
+    fn outbox(messages: u64) -> Outbox {
+        let message = |number| OutboxMessage {
+            id: id(number),
+            to: bob(),
+            account_key: None,
+            text: "hi".to_owned(),
+            sent_at: Timestamp::default(),
+            sealed: None,
+            state: MessageState::Queued,
+        };
+        Outbox::new((1..=messages).map(message).collect())
+    }
+
+    fn take_all(outbox: &mut Outbox, link: LinkId) -> Vec<u64> {
+        let mut taken = Vec::new();
+        while let Some(id) = outbox.next(&bob(), link).map(|message| message.id) {
+            outbox.taken(&bob());
+            taken.push(id.number());
+        }
+        taken
+    }
+
+    #[test]
+    fn a_lost_link_s_messages_go_again_in_order() {
+        let mut outbox = outbox(3);
+        assert_eq!(take_all(&mut outbox, LinkId(1)), [1, 2, 3]);
+        assert_eq!(take_all(&mut outbox, LinkId(1)), [0; 0]);
+        outbox.link_down(LinkId(1));
+        assert_eq!(take_all(&mut outbox, LinkId(2)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn acknowledged_messages_leave_and_the_rest_stays() {
+        let mut outbox = outbox(3);
+        take_all(&mut outbox, LinkId(1));
+        let ranges = IdRange::cover(&[id(1), id(3)].into());
+        assert_eq!(outbox.acknowledge(&bob(), &ranges), [id(1), id(3)]);
+        assert_eq!(outbox.acknowledge(&bob(), &ranges), []);
+        assert_eq!(outbox.in_flight(&bob(), LinkId(1)), 1);
+        outbox.acknowledge(&bob(), &IdRange::cover(&[id(2)].into()));
+        assert!(!outbox.is_waiting(&bob()));
+    }
+
+    #[test]
+    fn the_window_bounds_what_is_on_its_way() {
+        let mut outbox = outbox(2000);
+        assert_eq!(take_all(&mut outbox, LinkId(1)).len(), WINDOW);
+        outbox.acknowledge(&bob(), &IdRange::cover(&[id(1), id(2)].into()));
+        let next = u64::try_from(WINDOW).unwrap();
+        assert_eq!(take_all(&mut outbox, LinkId(1)), [next + 1, next + 2]);
+    }
+
+    #[test]
+    fn a_gone_session_s_messages_are_sealed_anew() {
+        let mut outbox = outbox(1);
+        let session = SessionId([5; 16]);
+        let sealed = Sealed { device: DeviceId([1; 16]), session, envelope: vec![1] };
+        outbox.next(&bob(), LinkId(1)).unwrap().sealed = Some(sealed);
+        assert!(outbox.taken(&bob()), "it was queued and is sent now");
+        outbox.next(&bob(), LinkId(2));
+        assert!(!outbox.taken(&bob()), "it was sent before");
+        outbox.session_gone(SessionId([6; 16]));
+        assert!(outbox.next(&bob(), LinkId(3)).unwrap().sealed.is_some());
+        outbox.session_gone(session);
+        assert!(outbox.next(&bob(), LinkId(3)).unwrap().sealed.is_none());
+    }
+}

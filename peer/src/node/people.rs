@@ -1,0 +1,282 @@
+//! How two people become contacts, and stop being ones.
+
+use parlor_common::card::Card;
+use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
+use parlor_common::id::{DeviceId, Username};
+use parlor_common::identity::AccountKey;
+use parlor_common::wire::rendezvous::{HeldKind, Request};
+
+use super::contacts::new_contact;
+use super::input::{Now, Token};
+use super::output::{Event, IntentError, Transmit};
+use super::record::{Change, Contact, ContactState, MessageState};
+use super::server::{Lookup, Purpose};
+use super::Node;
+
+impl Node {
+    pub(super) fn add_contact(
+        &mut self,
+        token: Token,
+        name: Username,
+        key: Option<AccountKey>,
+        now: Now,
+    ) {
+        if name == self.me.name {
+            return self.done(token, Err(IntentError::Oneself(name)));
+        }
+        let Some(known) = self.contacts.get(&name).map(|known| known.record.clone()) else {
+            let request = Request::UserGet { name: name.clone() };
+            return self.ask_for(token, request, Purpose::User(name, Lookup::Add(token, key)));
+        };
+        if key.is_some() && key != known.account_key {
+            return self.done(token, Err(IntentError::KeyMismatch(name)));
+        }
+        let contact = Contact { verified: known.verified || key.is_some(), ..known };
+        match contact.state {
+            ContactState::Blocked => self.done(token, Err(IntentError::Blocked(name))),
+            ContactState::Asking => self.answer_yes(Some(token), contact, now),
+            ContactState::Asked | ContactState::Mutual => {
+                self.keep_contact(contact);
+                self.done(token, Ok(()));
+            }
+        }
+    }
+
+    /// The person whom we want as a contact has been looked up: ask.
+    pub(super) fn found_to_add(
+        &mut self,
+        token: Token,
+        name: &Username,
+        expected: Option<AccountKey>,
+        served: SignedDeviceList,
+        now: Now,
+    ) {
+        let claimed = served.claimed_account_key();
+        if expected.is_some_and(|expected| expected != claimed) {
+            return self.done(token, Err(IntentError::KeyMismatch(name.clone())));
+        }
+        let devices = match served.verify(name, &claimed) {
+            Ok(devices) => devices,
+            Err(error) => {
+                let error = IntentError::Unsound(name.clone(), error.to_string());
+                return self.done(token, Err(error));
+            }
+        };
+        let contact = new_contact(ContactState::Asked, expected.is_some(), &devices);
+        let request = Request::ContactRequest { name: name.clone(), card: self.card(name, now) };
+        self.ask_for(token, request, Purpose::Contact(token, Box::new(contact)));
+    }
+
+    /// A contact that an earlier device of this account had: taken over under the key that the
+    /// rendezvous serves, as on first use.
+    pub(super) fn found_to_restore(&mut self, name: &Username, served: SignedDeviceList) {
+        let claimed = served.claimed_account_key();
+        if self.contacts.get(name).is_some() {
+            return;
+        }
+        match served.verify(name, &claimed) {
+            Ok(devices) => {
+                let contact = new_contact(ContactState::Mutual, false, &devices);
+                self.complete_contact(contact);
+            }
+            Err(error) => tracing::warn!(%error, "a contact could not be restored"),
+        }
+    }
+
+    /// Our own account's devices, as the rendezvous serves them.
+    pub(super) fn found_oneself(&mut self, served: SignedDeviceList) {
+        let known = &self.me.devices;
+        let key = known.list().account_key;
+        let devices = match served.verify(&self.me.name, &key) {
+            Ok(devices) if devices.check_follows(known).is_ok() => devices,
+            Ok(_) => return tracing::warn!("an older list of our own devices was refused"),
+            Err(error) => return tracing::warn!(%error, "our own device list was refused"),
+        };
+        if devices.list().hash() != known.list().hash() {
+            self.changes.push(Change::PutOwnDevices(Box::new(devices.signed().clone())));
+        }
+        if devices.newest().is_some_and(|newest| newest.id != self.me.device_id) {
+            self.events.push_back(Event::NewDevice);
+        }
+        self.me.devices = devices;
+    }
+
+    pub(super) fn accept_contact(&mut self, token: Token, name: &Username, now: Now) {
+        let Some(known) = self.contacts.get(name).map(|known| known.record.clone()) else {
+            return self.done(token, Err(IntentError::NoRequest(name.clone())));
+        };
+        if let Some(key) = known.changed_key {
+            self.accept_key(known, key);
+            return self.done(token, Ok(()));
+        }
+        match known.state {
+            ContactState::Asking => self.answer_yes(Some(token), known, now),
+            ContactState::Asked | ContactState::Mutual | ContactState::Blocked => {
+                self.done(token, Err(IntentError::NoRequest(name.clone())));
+            }
+        }
+    }
+
+    /// The person accepts a changed account key: the devices under it are looked up.
+    fn accept_key(&mut self, known: Contact, key: AccountKey) {
+        let name = known.name.clone();
+        let contact = Contact {
+            account_key: Some(key),
+            changed_key: None,
+            devices: None,
+            verified: false,
+            ..known
+        };
+        self.close_links(&name);
+        self.changes.push(self.contacts.put(contact, None));
+        if self.rendezvous.is_signed_in() {
+            self.look_up(name, Lookup::Refresh);
+        }
+    }
+
+    fn answer_yes(&mut self, token: Option<Token>, contact: Contact, now: Now) {
+        let name = contact.name.clone();
+        let request = Request::ContactAnswer { card: Some(self.card(&name, now)), name };
+        let contact = Contact { state: ContactState::Mutual, ..contact };
+        let purpose = Purpose::Accept(token, Box::new(contact));
+        match token {
+            Some(token) => self.ask_for(token, request, purpose),
+            None => self.ask(request, purpose),
+        }
+    }
+
+    pub(super) fn decline_contact(&mut self, token: Token, name: Username) {
+        if self.contacts.state(&name) != Some(ContactState::Asking) {
+            return self.done(token, Err(IntentError::NoRequest(name)));
+        }
+        let request = Request::ContactAnswer { name: name.clone(), card: None };
+        self.ask_for(token, request, Purpose::Forget(token, name));
+    }
+
+    pub(super) fn remove_contact(&mut self, token: Token, name: Username) {
+        if self.contacts.get(&name).is_none() {
+            return self.done(token, Err(IntentError::UnknownContact(name)));
+        }
+        let request = Request::ContactRemove { name: name.clone() };
+        self.ask_for(token, request, Purpose::Forget(token, name));
+    }
+
+    /// Somebody asked us or answered us while we were away, or just now.
+    pub(super) fn handle_held(&mut self, from: Username, what: HeldKind, now: Now) {
+        match what {
+            HeldKind::Request { card } => self.asked_by(&from, *card, now),
+            HeldKind::Accepted { card } => self.accepted_by(&from, *card),
+            HeldKind::Declined {} => self.declined_by(&from),
+            HeldKind::Unknown => {}
+        }
+    }
+
+    fn asked_by(&mut self, from: &Username, card: Card, now: Now) {
+        let Some(devices) = self.check_card(from, card) else { return };
+        match self.contacts.get(from).map(|known| known.record.clone()) {
+            None => {
+                let contact = new_contact(ContactState::Asking, false, &devices);
+                self.changes.push(self.contacts.put(contact, Some(devices)));
+                self.events.push_back(Event::ContactRequest { from: from.clone() });
+            }
+            // They lost or dropped us and ask again, and the person has agreed to them before.
+            Some(known) if known.state == ContactState::Mutual => self.answer_yes(None, known, now),
+            // Each asked the other: that is consent, and the rendezvous holds their answer, too.
+            Some(known) if known.state == ContactState::Asked => self.complete_contact(known),
+            Some(_) => {}
+        }
+    }
+
+    fn accepted_by(&mut self, from: &Username, card: Card) {
+        let Some(known) = self.contacts.get(from).map(|known| known.record.clone()) else {
+            return tracing::warn!("somebody who was not asked has accepted");
+        };
+        if known.state == ContactState::Asked && self.check_card(from, card).is_some() {
+            self.complete_contact(known);
+        }
+    }
+
+    fn declined_by(&mut self, from: &Username) {
+        if self.contacts.state(from) == Some(ContactState::Asked) {
+            self.forget_contact(from);
+        }
+    }
+
+    /// Checks a card under the account key that is known, or trusts it on first use. A card under
+    /// another key than the known one holds the contact.
+    fn check_card(&mut self, from: &Username, card: Card) -> Option<VerifiedDeviceList> {
+        let claimed = card.claimed_account_key();
+        let known = self.contacts.get(from).and_then(|known| known.record.account_key);
+        let devices = match card.verify(from, &self.me.name, &claimed) {
+            Ok(devices) => devices,
+            Err(error) => {
+                tracing::warn!(%error, "a card was refused");
+                return None;
+            }
+        };
+        let served = devices.signed().clone();
+        let _ = self.contacts.list_served(from, served, &mut self.changes);
+        if known.is_some_and(|known| known != claimed) {
+            self.events.push_back(Event::IdentityChanged { contact: from.clone() });
+            return None;
+        }
+        Some(devices)
+    }
+
+    /// Keeps a contact in a new form.
+    pub(super) fn keep_contact(&mut self, contact: Contact) {
+        let key = contact.account_key;
+        let devices = contact.devices.clone();
+        let devices = key.and_then(|key| devices?.verify(&contact.name, &key).ok());
+        self.changes.push(self.contacts.put(contact, devices));
+    }
+
+    /// Both sides agreed.
+    pub(super) fn complete_contact(&mut self, contact: Contact) {
+        let name = contact.name.clone();
+        self.keep_contact(Contact { state: ContactState::Mutual, ..contact });
+        self.events.push_back(Event::ContactAccepted { name: name.clone() });
+        self.ready.insert(name);
+        // Presence of a new contact comes with the next answer to this.
+        self.ask(Request::PresenceWatch {}, Purpose::Presence);
+    }
+
+    /// The contact's newest device may be another one now.
+    pub(super) fn devices_changed(&mut self, name: &Username) {
+        self.offers.restart(name);
+        self.ready.insert(name.clone());
+    }
+
+    /// Forgets a contact, its sessions and what waited for it.
+    pub(super) fn forget_contact(&mut self, name: &Username) {
+        self.close_links(name);
+        let known = self.contacts.remove(name);
+        let devices = known.and_then(|known| known.devices);
+        for device in devices.iter().flat_map(|devices| &devices.list().devices) {
+            self.forget_sessions(device.id);
+        }
+        for id in self.outbox.abandon(name) {
+            let state = MessageState::Failed;
+            self.changes.push(Change::SetMessageState(id, state, None));
+            self.events.push_back(Event::Receipt { id, to: name.clone(), state, carrier: None });
+        }
+        self.offers.forget(name);
+        self.changes.push(Change::RemoveContact(name.clone()));
+    }
+
+    fn forget_sessions(&mut self, device: DeviceId) {
+        for session in self.sessions.remove_device(device) {
+            self.changes.push(Change::RemoveSession(device, session));
+        }
+    }
+
+    fn close_links(&mut self, name: &Username) {
+        for link in self.paths.of_contact(name) {
+            self.transmits.push_back(Transmit::CloseLink { link });
+        }
+    }
+
+    fn card(&self, to: &Username, now: Now) -> Box<Card> {
+        Box::new(Card::sign(&self.me.devices, to.clone(), now.date, &self.me.device))
+    }
+}

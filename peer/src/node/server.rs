@@ -1,0 +1,328 @@
+//! What the node asks of the rendezvous, and what it makes of its events and replies.
+
+use parlor_common::id::Username;
+use parlor_common::identity::AccountKey;
+use parlor_common::wire::rendezvous::{
+    Contacts, Done, ErrorCode, ErrorReply, Event as ServerEvent, HeldItems, Presence, Present,
+    Reply, Request, User,
+};
+use rand::CryptoRng;
+use serde::de::DeserializeOwned;
+
+use super::contacts::ListVerdict;
+use super::input::{Now, RequestId, ServerDown, Token};
+use super::output::{Event, IntentError, Transmit};
+use super::record::Contact;
+use super::rendezvous::Phase;
+use super::{Change, Node};
+
+/// What a reply is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Requests and answers that were held.
+    Held,
+    /// Nobody waits for it.
+    Nothing,
+    /// Who is online.
+    Presence,
+    /// The account's contacts, for a new device.
+    Restore,
+    /// Somebody's account key and devices.
+    User(Username, Lookup),
+    /// A contact is asked, or forgotten: then it is kept in this form.
+    Contact(Token, Box<Contact>),
+    /// A contact is accepted: then it is kept in this form. No token if nobody asked for it now.
+    Accept(Option<Token>, Box<Contact>),
+    /// A contact is declined or removed.
+    Forget(Token, Username),
+}
+
+/// Why somebody was looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lookup {
+    /// To be asked to become a contact, perhaps with the key that a link named.
+    Add(Token, Option<AccountKey>),
+    /// A contact whose device list may be newer.
+    Refresh,
+    /// A contact that an earlier device of this account had.
+    Restore,
+    /// This very account.
+    Oneself,
+}
+
+/// What of signing in is still to come before the node counts as online.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SignIn {
+    held: bool,
+    presence: bool,
+    /// Whether the absence since the last time was told.
+    told_offline: bool,
+}
+
+impl Node {
+    pub(super) fn ask(&mut self, request: Request, purpose: Purpose) {
+        let id = self.rendezvous.ask(purpose);
+        self.transmits.push_back(Transmit::Request { id, request: Box::new(request) });
+    }
+
+    /// Asks, or tells the front end that this cannot be asked now.
+    pub(super) fn ask_for(&mut self, token: Token, request: Request, purpose: Purpose) {
+        if self.rendezvous.is_signed_in() {
+            self.ask(request, purpose);
+        } else {
+            self.done(token, Err(IntentError::Unreachable));
+        }
+    }
+
+    pub(super) fn handle_server_event(
+        &mut self,
+        event: ServerEvent,
+        now: Now,
+        rng: &mut dyn CryptoRng,
+    ) {
+        match event {
+            ServerEvent::Welcome { name, observed, .. } => {
+                self.observed = Some(observed);
+                if name.as_ref() == Some(&self.me.name) {
+                    self.sign_in();
+                } else {
+                    self.server_lost(ServerDown::UnknownDevice, now, rng);
+                }
+            }
+            ServerEvent::Presence(presence) => self.presence(presence),
+            ServerEvent::Held {} => self.ask(Request::HeldGet {}, Purpose::Held),
+            ServerEvent::Offer { from, offer } => self.handle_offer(&from, *offer, now, rng),
+            ServerEvent::NewDevice {} => self.look_up_oneself(),
+            ServerEvent::Replaced {} => self.events.push_back(Event::Replaced),
+            ServerEvent::Stopping {} => self.rendezvous.will_stop(),
+            ServerEvent::Unknown => {}
+        }
+    }
+
+    fn sign_in(&mut self) {
+        if self.rendezvous.phase() != Phase::Connected {
+            return;
+        }
+        self.rendezvous.signed_in();
+        self.sign_in.held = false;
+        self.sign_in.presence = false;
+        self.ask(Request::HeldGet {}, Purpose::Held);
+        self.ask(Request::PresenceWatch {}, Purpose::Presence);
+        self.look_up_oneself();
+        if self.contacts.is_empty() {
+            self.ask(Request::ContactList {}, Purpose::Restore);
+        }
+    }
+
+    fn look_up_oneself(&mut self) {
+        let name = self.me.name.clone();
+        self.look_up(name, Lookup::Oneself);
+    }
+
+    pub(super) fn look_up(&mut self, name: Username, why: Lookup) {
+        self.ask(Request::UserGet { name: name.clone() }, Purpose::User(name, why));
+    }
+
+    /// Once everything that was held is saved and presence is known, this device is online.
+    fn signed_in(&mut self, step: impl FnOnce(&mut SignIn)) {
+        let before = self.sign_in.held && self.sign_in.presence;
+        step(&mut self.sign_in);
+        if !before && self.sign_in.held && self.sign_in.presence {
+            self.sign_in.told_offline = false;
+            self.events.push_back(Event::Online);
+        }
+    }
+
+    pub(super) fn handle_server_down(
+        &mut self,
+        reason: ServerDown,
+        now: Now,
+        rng: &mut dyn CryptoRng,
+    ) {
+        self.server_lost(reason, now, rng);
+    }
+
+    fn server_lost(&mut self, reason: ServerDown, now: Now, rng: &mut dyn CryptoRng) {
+        let eager = !self.outbox.contacts().is_empty();
+        for purpose in self.rendezvous.down(reason, eager, now.timer, rng) {
+            self.unanswered(purpose);
+        }
+        self.observed = None;
+        self.sign_in.held = false;
+        self.sign_in.presence = false;
+        let names: Vec<_> = self.contacts.names().cloned().collect();
+        for name in names {
+            self.set_online(&name, false);
+        }
+        if !std::mem::replace(&mut self.sign_in.told_offline, true) {
+            self.events.push_back(Event::Offline(reason));
+        }
+    }
+
+    pub(super) fn handle_request_failed(&mut self, id: RequestId) {
+        if let Some(purpose) = self.rendezvous.answered(id) {
+            self.unanswered(purpose);
+        }
+    }
+
+    fn unanswered(&mut self, purpose: Purpose) {
+        match purpose {
+            Purpose::User(_, Lookup::Add(token, _))
+            | Purpose::Contact(token, _)
+            | Purpose::Accept(Some(token), _)
+            | Purpose::Forget(token, _) => self.done(token, Err(IntentError::Unreachable)),
+            Purpose::Held
+            | Purpose::Nothing
+            | Purpose::Presence
+            | Purpose::Restore
+            | Purpose::User(..)
+            | Purpose::Accept(None, _) => {}
+        }
+    }
+
+    pub(super) fn handle_server_reply(
+        &mut self,
+        id: RequestId,
+        payload: &[u8],
+        now: Now,
+        rng: &mut dyn CryptoRng,
+    ) {
+        let Some(purpose) = self.rendezvous.answered(id) else { return };
+        match purpose {
+            Purpose::Held => self.held_reply(payload, now),
+            Purpose::Nothing => {}
+            Purpose::Presence => self.presence_reply(payload),
+            Purpose::Restore => self.restore_reply(payload),
+            Purpose::User(name, why) => self.user_reply(&name, why, payload, now, rng),
+            Purpose::Contact(token, contact) => {
+                let result = done(payload).map(|()| self.keep_contact(*contact));
+                self.done(token, result);
+            }
+            Purpose::Accept(token, contact) => {
+                let result = done(payload).map(|()| self.complete_contact(*contact));
+                if let Some(token) = token {
+                    self.done(token, result);
+                }
+            }
+            Purpose::Forget(token, name) => {
+                let result = done(payload).map(|()| self.forget_contact(&name));
+                self.done(token, result);
+            }
+        }
+    }
+
+    fn held_reply(&mut self, payload: &[u8], now: Now) {
+        let items = match parse::<HeldItems>(payload) {
+            Ok(HeldItems { items }) => items,
+            Err(error) => {
+                tracing::warn!(?error, "what was held could not be fetched");
+                return self.signed_in(|sign_in| sign_in.held = true);
+            }
+        };
+        if items.is_empty() {
+            return self.signed_in(|sign_in| sign_in.held = true);
+        }
+        let ids = items.iter().map(|item| item.id).collect();
+        for item in items {
+            self.handle_held(item.from, item.what, now);
+        }
+        // These leave after the turn's changes are saved, like every order.
+        self.ask(Request::HeldAck { ids }, Purpose::Nothing);
+        self.ask(Request::HeldGet {}, Purpose::Held);
+    }
+
+    fn presence_reply(&mut self, payload: &[u8]) {
+        match parse::<Present>(payload) {
+            Ok(Present { contacts }) => contacts.into_iter().for_each(|each| self.presence(each)),
+            Err(error) => tracing::warn!(?error, "presence could not be fetched"),
+        }
+        self.signed_in(|sign_in| sign_in.presence = true);
+    }
+
+    fn presence(&mut self, Presence { name, online, list_version }: Presence) {
+        let Some(known) = self.contacts.list_version(&name) else { return };
+        if list_version > known {
+            self.look_up(name.clone(), Lookup::Refresh);
+        }
+        self.set_online(&name, online);
+    }
+
+    fn set_online(&mut self, name: &Username, online: bool) {
+        if !self.contacts.set_online(name, online) {
+            return;
+        }
+        self.changes.push(Change::SetOnline(name.clone(), online));
+        self.events.push_back(Event::Presence { contact: name.clone(), online });
+        if online {
+            self.offers.restart(name);
+            self.ready.insert(name.clone());
+        }
+    }
+
+    fn restore_reply(&mut self, payload: &[u8]) {
+        let Ok(Contacts { contacts }) = parse::<Contacts>(payload) else { return };
+        for contact in contacts.into_iter().filter(|contact| contact.mutual) {
+            self.look_up(contact.name, Lookup::Restore);
+        }
+    }
+
+    fn user_reply(
+        &mut self,
+        name: &Username,
+        why: Lookup,
+        payload: &[u8],
+        now: Now,
+        rng: &mut dyn CryptoRng,
+    ) {
+        let user = match (parse::<User>(payload), why) {
+            (Ok(user), _) => user,
+            (Err(error), Lookup::Add(token, _)) => return self.done(token, Err(error)),
+            (Err(error), Lookup::Refresh | Lookup::Restore | Lookup::Oneself) => {
+                return tracing::warn!(?error, "somebody could not be looked up");
+            }
+        };
+        match why {
+            Lookup::Add(token, key) => self.found_to_add(token, name, key, user.devices, now),
+            Lookup::Restore => self.found_to_restore(name, user.devices),
+            Lookup::Oneself => self.found_oneself(user.devices),
+            Lookup::Refresh => {
+                match self.contacts.list_served(name, user.devices, &mut self.changes) {
+                    ListVerdict::Known => {}
+                    ListVerdict::Newer => self.devices_changed(name),
+                    ListVerdict::OtherKey => {
+                        self.events.push_back(Event::IdentityChanged { contact: name.clone() });
+                    }
+                    ListVerdict::Refused(error) => {
+                        tracing::warn!(%error, "a contact's device list was refused");
+                    }
+                }
+                if let Some(offer) = self.offers.take_deferred(name) {
+                    self.handle_offer(name, offer, now, rng);
+                }
+            }
+        }
+    }
+}
+
+fn done(payload: &[u8]) -> Result<(), IntentError> {
+    parse::<Done>(payload).map(|Done {}| ())
+}
+
+fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, IntentError> {
+    match serde_json::from_slice::<Reply<T>>(payload) {
+        Ok(Reply::Ok(reply)) => Ok(reply),
+        Ok(Reply::Error(ErrorReply { code, message, .. })) => {
+            Err(IntentError::Refused { code: code_text(code), message })
+        }
+        Err(_) => Err(IntentError::Refused {
+            code: "malformed".to_owned(),
+            message: "its reply cannot be understood; is it a newer version?".to_owned(),
+        }),
+    }
+}
+
+/// The code as it stands in the protocol.
+fn code_text(code: ErrorCode) -> String {
+    let json = serde_json::to_value(code).ok();
+    json.and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
+}
