@@ -1,0 +1,111 @@
+//! The subcommands: each turns what was typed into a call of the library, and prints.
+
+mod link;
+mod logs;
+mod serve;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::args::{Args, Command, Common, ConfigCommand};
+use crate::config::{Config, ConfigError, Settings};
+use crate::driver::StartError;
+use crate::folder::FolderError;
+
+/// A command failed. The text says what happened and what to do next.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The configuration was refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// `log.level` is none.
+    #[error("log.level = {0:?} is no level: try error, warn, info, debug or trace")]
+    LogLevel(String),
+    /// No server has run on the data folder.
+    #[error("no server has run here yet: start one with `parlor-rendezvous serve`")]
+    NoServer,
+    /// The database cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Note(#[from] rusqlite::Error),
+    /// Standard output, signals or the runtime.
+    #[error("{0}")]
+    Os(#[from] io::Error),
+    /// The server cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl CommandError {
+    /// The error's name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) | Self::LogLevel(_) => "bad_config",
+            Self::NoServer => "no_server",
+            Self::Os(_) => "failed",
+            Self::Start(StartError::RegistrationNotChosen) => "registration_not_chosen",
+            Self::Start(StartError::Listen { .. }) => "cannot_listen",
+            Self::Start(StartError::Folder(FolderError::InUse(_)))
+            | Self::Folder(FolderError::InUse(_)) => "in_use",
+            Self::Folder(_) | Self::Note(_) | Self::Start(_) => "unusable_data",
+        }
+    }
+}
+
+/// Runs what was typed.
+pub fn run(args: Args) -> Result<(), CommandError> {
+    let Args { common, command } = args;
+    let json = common.json;
+    match command {
+        Command::Serve { listen } => {
+            let flags = Settings { listen, ..Settings::default() };
+            serve::run(&configure(flags, common)?, json)
+        }
+        Command::Link => link::run(&configure(Settings::default(), common)?, json),
+        Command::Config { what } => {
+            let config = configure(Settings::default(), common)?;
+            match what {
+                ConfigCommand::Check => check(&config, json),
+                ConfigCommand::Show => show(&config, json),
+            }
+        }
+    }
+}
+
+/// Defaults, under the file, under the environment, under flags.
+fn configure(flags: Settings, common: Common) -> Result<Config, ConfigError> {
+    let flags = Settings { data: common.data, ..flags };
+    let environment = Settings::from_environment(|name| std::env::var(name).ok())?;
+    let file = common.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    flags.over(environment).over(file).into_config()
+}
+
+fn check(config: &Config, json: bool) -> Result<(), CommandError> {
+    logs::filter(&config.log)?;
+    config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
+    if json { print_json(&serde_json::json!({ "ok": true })) } else { print_line("sound") }
+}
+
+fn show(config: &Config, json: bool) -> Result<(), CommandError> {
+    let settings = config.to_settings();
+    if json {
+        return print_json(&settings);
+    }
+    let text = toml::to_string(&settings).map_err(io::Error::other)?;
+    print_line(text.trim_end())
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    print_line(&serde_json::to_string(value).map_err(io::Error::other)?)
+}
+
+fn print_line(text: &str) -> Result<(), CommandError> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! The thin driver: sockets, clock and randomness around the core. It decides nothing.
+//!
+//! One task owns core and store and takes turns; connections and requests are tasks that read one
+//! thing, hand it over and write what comes back.
+
+mod admission;
+mod connection;
+mod reset;
+mod turns;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parlor_common::link::Link;
+use parlor_common::quic::{self, ALPN_RENDEZVOUS, Transport};
+use parlor_common::time::Timestamp;
+use quinn::{Endpoint, TokioRuntime, TransportConfig, VarInt};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use self::admission::Admission;
+use self::turns::{Input, Turns};
+use crate::config::{Config, DataPlace};
+use crate::folder::{DataFolder, FolderError};
+use crate::keys::ServerKeys;
+use crate::opaque::OpaqueSetup;
+use crate::reach;
+use crate::server::{CloseReason, Server, ServerParams};
+use crate::store::{OpenError, Store};
+
+/// Inputs that may wait for the next turn; beyond them readers pause.
+const MAX_INPUTS: usize = 1024;
+
+/// Bytes in flight from one connection, all its streams together: two requests of full size.
+const RECEIVE_WINDOW: u32 = 160 * 1024;
+
+/// Bytes in flight to one connection: one reply of full size.
+const SEND_WINDOW: u64 = 1024 * 1024;
+
+/// How long a stopping server waits until its clients have heard of it.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The note in the database that says where the server listened last.
+pub(crate) const LISTEN_NOTE: &str = "listen";
+
+/// A running server. Dropping it stops it as [`Rendezvous::stop`] does, without waiting.
+#[derive(Debug)]
+pub struct Rendezvous {
+    address: SocketAddr,
+    link: Link,
+    /// Dropped or sent to: stop.
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// The server cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {error}; give another address with --listen \
+         (0.0.0.0:4433 on a machine without IPv6)"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The database does not take a note.
+    #[error("the database cannot be written: {0}")]
+    Note(#[from] rusqlite::Error),
+    /// The operating system has no randomness.
+    #[error("the operating system gives no randomness: {0}")]
+    Randomness(#[from] rand::rngs::SysError),
+    /// Beyond loopback, who may register must be said.
+    #[error(
+        "who may register here? A server that listens beyond loopback must be told: \
+         set registration = \"open\" in its configuration (or PARLOR_RENDEZVOUS_REGISTRATION=open) \
+         to let anybody register who reaches it"
+    )]
+    RegistrationNotChosen,
+    /// QUIC or TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] quic::ConfigError),
+}
+
+impl Rendezvous {
+    /// Starts a server on the current tokio runtime and returns once it listens.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
+        let mut rng = StdRng::try_from_rng(&mut SysRng)?;
+        let Kept { folder, store, keys, opaque } = Kept::open(&config.data, &mut rng)?;
+        let listening = |error| StartError::Listen { address: config.listen, error };
+        let endpoint = bind(config.listen, &keys, listening)?;
+        let address = endpoint.local_addr().map_err(listening)?;
+        store.put_note(LISTEN_NOTE, &address.to_string())?;
+        let link = reach::link(config.public.as_ref(), address, keys.public());
+        let server = Server::new(ServerParams {
+            key: keys.public(),
+            next_key_hash: keys.next_hash(),
+            opaque,
+            contacts: config.limits.of_contacts(),
+        });
+        let (stop, stopping) = oneshot::channel();
+        let (inputs, waiting) = mpsc::channel(MAX_INPUTS);
+        let admission = Arc::new(Admission::new(config.limits));
+        tokio::spawn(accept(endpoint.clone(), admission, inputs));
+        let turns = Turns::new(server, store, rng);
+        let task = tokio::spawn(async move {
+            turns.run(waiting, stopping).await;
+            drain(&endpoint).await;
+            drop(folder);
+        });
+        Ok(Self { address, link, stop, task })
+    }
+
+    /// The UDP address that the server listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server's link, with its key.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Serves until `shutdown` is done, then stops.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        shutdown.await;
+        self.stop().await;
+    }
+
+    /// Tells the clients, lets them go within two seconds, and closes endpoint and database.
+    pub async fn stop(self) {
+        // Whoever listens for it is gone only if it stopped by itself.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the server ended in an unexpected way");
+        }
+    }
+}
+
+/// What a server keeps between its runs.
+struct Kept {
+    folder: Option<DataFolder>,
+    store: Store,
+    keys: ServerKeys,
+    opaque: OpaqueSetup,
+}
+
+impl Kept {
+    fn open(place: &DataPlace, rng: &mut StdRng) -> Result<Self, StartError> {
+        match place {
+            DataPlace::Folder(path) => {
+                let folder = DataFolder::open(path)?;
+                let (keys, opaque) = (folder.server_keys(rng)?, folder.opaque(rng)?);
+                let store = Store::open(&folder.database()?)?;
+                Ok(Self { folder: Some(folder), store, keys, opaque })
+            }
+            DataPlace::Memory => {
+                let (keys, opaque) = (ServerKeys::generate(rng), OpaqueSetup::generate(rng));
+                Ok(Self { folder: None, store: Store::in_memory()?, keys, opaque })
+            }
+        }
+    }
+}
+
+fn bind(
+    listen: SocketAddr,
+    keys: &ServerKeys,
+    failed: impl Fn(std::io::Error) -> StartError,
+) -> Result<Endpoint, StartError> {
+    let mut transport: TransportConfig = Transport::AT_RENDEZVOUS.config();
+    transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW)).send_window(SEND_WINDOW);
+    let server = quic::server_config(&keys.current, ALPN_RENDEZVOUS, transport)?;
+    let socket = UdpSocket::bind(listen).map_err(&failed)?;
+    let runtime = Arc::new(TokioRuntime);
+    Endpoint::new(reset::endpoint_config(&keys.current), Some(server), socket, runtime)
+        .map_err(failed)
+}
+
+/// Lets newcomers in, as far as there is room.
+async fn accept(endpoint: Endpoint, admission: Arc<Admission>, inputs: mpsc::Sender<Input>) {
+    let mut last = 0;
+    while let Some(incoming) = endpoint.accept().await {
+        if let Some((connecting, slot)) = admission.judge(incoming) {
+            last += 1;
+            let id = crate::server::ConnId(last);
+            tokio::spawn(connection::serve(id, connecting, slot, inputs.clone()));
+        }
+    }
+}
+
+async fn drain(endpoint: &Endpoint) {
+    // Who does not go in time is cut.
+    let _ = tokio::time::timeout(DRAIN, endpoint.wait_idle()).await;
+    let reason = CloseReason::Stopping;
+    endpoint.close(VarInt::from_u32(reason.code()), reason.as_str().as_bytes());
+    let _ = tokio::time::timeout(DRAIN, endpoint.wait_idle()).await;
+}
+
+/// The one reader of the clock.
+#[expect(clippy::disallowed_methods, reason = "the driver is the one reader of the clock")]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default() + since
+}

@@ -1,0 +1,168 @@
+//! One connection: its handshake, its requests, its events.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use parlor_common::identity::DeviceKey;
+use parlor_common::quic::raw_key;
+use parlor_common::wire::frame;
+use parlor_common::wire::rendezvous::MAX_REQUEST;
+use quinn::rustls::pki_types::CertificateDer;
+use quinn::{Connecting, Connection, ReadExactError, RecvStream, SendStream, VarInt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::admission::Slot;
+use super::turns::{Client, Input, ToClient};
+use crate::server::{CloseReason, ConnId, StreamId};
+
+/// A handshake that takes longer was given up by the client, or is none.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request has arrived, and a reply been taken, within this time.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client that is being disconnected has this long to take its last events.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Events that may wait for a client before it counts as too slow.
+const MAX_EVENTS: usize = 1024;
+
+/// The application error code of a stream that was cut because it stalled.
+const STALLED: VarInt = VarInt::from_u32(1);
+
+/// Binds a login to its TLS connection (RFC 8446 §7.5).
+const EXPORTER: &[u8] = b"EXPORTER-parlor-login";
+
+/// Serves a connection from its first packet to its end.
+pub(super) async fn serve(
+    id: ConnId,
+    connecting: Connecting,
+    mut slot: Slot,
+    inputs: mpsc::Sender<Input>,
+) {
+    let Ok(Ok(connection)) = timeout(HANDSHAKE_TIMEOUT, connecting).await else { return };
+    slot.established();
+    let Some((device, exporter)) = identify(&connection) else { return };
+    let remote = connection.remote_address();
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+    let (events, waiting) = mpsc::channel(MAX_EVENTS);
+    let client = Client { connection: connection.clone(), events };
+    let connected = Input::Connected { conn: id, device, remote, exporter, client };
+    if inputs.send(connected).await.is_err() {
+        return;
+    }
+    tokio::select! {
+        () = accept_requests(id, &connection, &inputs) => {}
+        () = write_events(&connection, waiting) => {}
+        _ = connection.closed() => {}
+    }
+    // The receiver is gone only when the server is.
+    let _ = inputs.send(Input::Disconnected { conn: id }).await;
+}
+
+/// The key that the client proved, and 32 bytes that only the two ends of this connection know.
+fn identify(connection: &Connection) -> Option<(DeviceKey, [u8; 32])> {
+    let identity = connection.peer_identity()?;
+    let certificates = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    let mut exporter = [0; 32];
+    connection.export_keying_material(&mut exporter, EXPORTER, b"").ok()?;
+    Some((raw_key(&certificates)?, exporter))
+}
+
+async fn accept_requests(id: ConnId, connection: &Connection, inputs: &mpsc::Sender<Input>) {
+    let mut last = 0;
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        last += 1;
+        tokio::spawn(serve_request((id, StreamId(last)), send, receive, inputs.clone()));
+    }
+}
+
+/// Reads one request, hands it over, and writes its reply.
+async fn serve_request(
+    (conn, stream): (ConnId, StreamId),
+    mut send: SendStream,
+    mut receive: RecvStream,
+    inputs: mpsc::Sender<Input>,
+) {
+    let Ok(received) = timeout(STREAM_TIMEOUT, read_request(&mut receive)).await else {
+        tracing::debug!(%conn, "a request stalled");
+        return cut(&mut send);
+    };
+    let (reply, replied) = oneshot::channel();
+    let input = match received {
+        Ok(payload) => Input::Request { conn, stream, payload, reply },
+        Err(ReadError::Malformed) => Input::Malformed { conn, stream, reply },
+        Err(ReadError::Gone) => return,
+    };
+    if inputs.send(input).await.is_err() {
+        return;
+    }
+    let Ok(payload) = replied.await else { return };
+    let bytes = frame(&payload);
+    if timeout(STREAM_TIMEOUT, send.write_all(&bytes)).await.is_err() {
+        return cut(&mut send);
+    }
+    // A stream that is closed already has nobody at its other end.
+    let _ = send.finish();
+}
+
+fn cut(send: &mut SendStream) {
+    // A stream that is closed already needs no cut; the receiving half is stopped when dropped.
+    let _ = send.reset(STALLED);
+}
+
+/// No request came.
+enum ReadError {
+    /// The frame is too long, or was not finished.
+    Malformed,
+    /// Nobody waits for a reply.
+    Gone,
+}
+
+impl From<ReadExactError> for ReadError {
+    fn from(error: ReadExactError) -> Self {
+        match error {
+            ReadExactError::FinishedEarly(_) => Self::Malformed,
+            ReadExactError::ReadError(_) => Self::Gone,
+        }
+    }
+}
+
+/// Reads one frame; its length is judged before anything is allocated.
+async fn read_request(receive: &mut RecvStream) -> Result<Vec<u8>, ReadError> {
+    let mut header = [0; 4];
+    receive.read_exact(&mut header).await?;
+    let len = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if len > MAX_REQUEST {
+        return Err(ReadError::Malformed);
+    }
+    let mut payload = vec![0; len];
+    receive.read_exact(&mut payload).await?;
+    Ok(payload)
+}
+
+/// Writes events until the server disconnects the client, or the client is gone.
+async fn write_events(connection: &Connection, mut waiting: mpsc::Receiver<ToClient>) {
+    let Ok(mut stream) = connection.open_uni().await else { return };
+    while let Some(next) = waiting.recv().await {
+        match next {
+            ToClient::Event(payload) => {
+                if stream.write_all(&frame(&payload)).await.is_err() {
+                    return;
+                }
+            }
+            ToClient::Close(reason) => {
+                // A client that does not take its last events is closed without.
+                let _ = stream.finish();
+                let _ = timeout(CLOSE_TIMEOUT, stream.stopped()).await;
+                return close(connection, reason);
+            }
+        }
+    }
+}
+
+/// Closes a connection at once.
+pub(super) fn close(connection: &Connection, reason: CloseReason) {
+    connection.close(VarInt::from_u32(reason.code()), reason.as_str().as_bytes());
+}

@@ -1,0 +1,154 @@
+//! The turns: all input that waits, then the store, then everything that is to be told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use parlor_common::identity::DeviceKey;
+use parlor_common::time::Timestamp;
+use quinn::Connection;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::close;
+use super::{MAX_INPUTS, now};
+use crate::server::{CloseReason, ConnId, Output, Server, StreamId};
+use crate::store::Store;
+use crate::turn::settle;
+
+/// What connections hand over.
+pub(super) enum Input {
+    Connected {
+        conn: ConnId,
+        device: DeviceKey,
+        remote: SocketAddr,
+        exporter: [u8; 32],
+        client: Client,
+    },
+    Request {
+        conn: ConnId,
+        stream: StreamId,
+        payload: Vec<u8>,
+        reply: oneshot::Sender<Vec<u8>>,
+    },
+    Malformed {
+        conn: ConnId,
+        stream: StreamId,
+        reply: oneshot::Sender<Vec<u8>>,
+    },
+    Disconnected {
+        conn: ConnId,
+    },
+}
+
+/// A client, from here.
+pub(super) struct Client {
+    pub(super) connection: Connection,
+    pub(super) events: mpsc::Sender<ToClient>,
+}
+
+/// What a client's connection is to do.
+pub(super) enum ToClient {
+    Event(Vec<u8>),
+    Close(CloseReason),
+}
+
+/// The owner of core and store.
+pub(super) struct Turns {
+    server: Server,
+    store: Store,
+    rng: StdRng,
+    clients: BTreeMap<ConnId, Client>,
+    replies: BTreeMap<(ConnId, StreamId), oneshot::Sender<Vec<u8>>>,
+}
+
+impl Turns {
+    pub(super) fn new(server: Server, store: Store, rng: StdRng) -> Self {
+        Self { server, store, rng, clients: BTreeMap::new(), replies: BTreeMap::new() }
+    }
+
+    /// Takes turns until told to stop, then says goodbye and closes the database.
+    pub(super) async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut stopping: oneshot::Receiver<()>,
+    ) {
+        let mut waiting = Vec::new();
+        loop {
+            tokio::select! {
+                _ = &mut stopping => break,
+                _ = inputs.recv_many(&mut waiting, MAX_INPUTS) => {}
+            }
+            let now = now();
+            for input in waiting.drain(..) {
+                self.handle(input, now);
+            }
+            self.settle(now);
+        }
+        let now = now();
+        self.server.handle_stopping(now);
+        self.settle(now);
+        if let Err(error) = self.store.close() {
+            tracing::warn!(%error, "the database did not close");
+        }
+    }
+
+    fn handle(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::Connected { conn, device, remote, exporter, client } => {
+                self.clients.insert(conn, client);
+                self.server.handle_connected(conn, device, remote, exporter, now);
+            }
+            Input::Request { conn, stream, payload, reply } => {
+                self.replies.insert((conn, stream), reply);
+                self.server.handle_request(conn, stream, &payload, now, &mut self.rng);
+            }
+            Input::Malformed { conn, stream, reply } => {
+                self.replies.insert((conn, stream), reply);
+                self.server.handle_malformed(conn, stream);
+            }
+            Input::Disconnected { conn } => {
+                self.forget(conn);
+                self.server.handle_disconnected(conn, now);
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        for output in settle(&mut self.server, &mut self.store, now, &mut self.rng) {
+            match output {
+                Output::Reply { conn, stream, payload } => self.reply(conn, stream, payload),
+                Output::Event { conn, payload } => self.tell(conn, ToClient::Event(payload)),
+                Output::Close { conn, reason } => {
+                    self.tell(conn, ToClient::Close(reason));
+                    self.forget(conn);
+                }
+                Output::Query(..) => {} // settled
+            }
+        }
+    }
+
+    fn reply(&mut self, conn: ConnId, stream: StreamId, payload: Vec<u8>) {
+        if let Some(reply) = self.replies.remove(&(conn, stream)) {
+            // A client that has gone meanwhile misses its reply.
+            let _ = reply.send(payload);
+        }
+    }
+
+    /// Hands an event over; a client that does not take its events is cut.
+    fn tell(&mut self, conn: ConnId, what: ToClient) {
+        let Some(client) = self.clients.get(&conn) else { return };
+        if client.events.try_send(what).is_err() {
+            tracing::debug!(%conn, "cut: the client does not take its events");
+            close(&client.connection, CloseReason::TooSlow);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        self.clients.remove(&conn);
+        let of_conn = (conn, StreamId(0))..=(conn, StreamId(u64::MAX));
+        let streams: Vec<_> = self.replies.range(of_conn).map(|(key, _)| *key).collect();
+        for stream in streams {
+            self.replies.remove(&stream);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The data folder: the owner's alone, one server at a time, secrets written whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rand::CryptoRng;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::keys::ServerKeys;
+use crate::opaque::OpaqueSetup;
+use crate::store;
+
+const LOCK: &str = "lock";
+const SERVER_KEY: &str = "server.key";
+const OPAQUE_KEY: &str = "opaque.key";
+
+/// The data folder of a running server, which nobody else may open meanwhile.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    /// Held as long as the value lives; the operating system lets go of it with the process.
+    _lock: File,
+}
+
+/// The data folder cannot be used.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    /// Another server has it open.
+    #[error("another parlor-rendezvous is running on {}: stop it, or give another --data", .0.display())]
+    InUse(PathBuf),
+    /// The operating system refused.
+    #[error("{}: {error}", .path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        error: io::Error,
+    },
+    /// The database is there and one of its secrets is not.
+    #[error(
+        "{} is missing although there are accounts: put it back from a backup; \
+         without it nobody can log in", .0.display()
+    )]
+    Missing(PathBuf),
+    /// A secret's file is damaged.
+    #[error("{} is damaged: put it back from a backup", .0.display())]
+    Damaged(PathBuf),
+}
+
+impl DataFolder {
+    /// Opens the folder, and makes it, readable by its owner only, where there is none.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        create_folder(path).map_err(|error| failed(path, error))?;
+        let lock = path.join(LOCK);
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        let file = owner_only(&mut options).open(&lock).map_err(|error| failed(&lock, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(&lock, error)),
+        }
+    }
+
+    /// The database's file, which is there and the owner's alone before `SQLite` opens it.
+    pub fn database(&self) -> Result<PathBuf, FolderError> {
+        let path = self.path.join(store::FILE);
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        owner_only(&mut options).open(&path).map_err(|error| failed(&path, error))?;
+        Ok(path)
+    }
+
+    /// The server's keys; drawn at the first start.
+    pub fn server_keys(&self, rng: &mut dyn CryptoRng) -> Result<ServerKeys, FolderError> {
+        let path = self.path.join(SERVER_KEY);
+        if let Some(text) = read(&path)? {
+            return parse_keys(&path, &text);
+        }
+        self.check_new(&path)?;
+        let keys = ServerKeys::generate(rng);
+        write(&path, keys.expose_text().as_bytes())?;
+        Ok(keys)
+    }
+
+    /// OPAQUE's secrets; drawn at the first start. They lie beside the database, not in it, so that
+    /// a copy of that alone checks no password.
+    pub fn opaque(&self, rng: &mut dyn CryptoRng) -> Result<OpaqueSetup, FolderError> {
+        let path = self.path.join(OPAQUE_KEY);
+        if let Some(bytes) = read(&path)? {
+            return OpaqueSetup::from_bytes(&bytes).map_err(|_| FolderError::Damaged(path));
+        }
+        self.check_new(&path)?;
+        let setup = OpaqueSetup::generate(rng);
+        write(&path, &setup.expose_bytes())?;
+        Ok(setup)
+    }
+
+    /// Refuses to draw a secret anew where there is a database that was made with another.
+    fn check_new(&self, missing: &Path) -> Result<(), FolderError> {
+        let database = self.path.join(store::FILE);
+        if fs::metadata(&database).is_ok_and(|found| found.len() > 0) {
+            return Err(FolderError::Missing(missing.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the keys of a server that may be running; absent if none has ever run there.
+pub fn read_server_keys(folder: &Path) -> Result<Option<ServerKeys>, FolderError> {
+    let path = folder.join(SERVER_KEY);
+    read(&path)?.map(|text| parse_keys(&path, &text)).transpose()
+}
+
+fn parse_keys(path: &Path, bytes: &[u8]) -> Result<ServerKeys, FolderError> {
+    let text = std::str::from_utf8(bytes).ok();
+    let keys = text.and_then(|text| ServerKeys::parse(text).ok());
+    keys.ok_or_else(|| FolderError::Damaged(path.to_owned()))
+}
+
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FolderError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+/// Writes a secret beside its place, and moves it there when it is on the disk.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let beside = path.with_extension("new");
+    let written = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true);
+        let mut file = owner_only(&mut options).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    written().map_err(|error| failed(path, error))
+}
+
+fn failed(path: &Path, error: io::Error) -> FolderError {
+    FolderError::Io { path: path.to_owned(), error }
+}
+
+/// Makes a folder of mode 0700 with its parents; one that is there is left as it is.
+fn create_folder(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Files are of mode 0600.
+fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_for_one_server_at_a_time() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(temporary.path()).unwrap();
+        assert!(matches!(DataFolder::open(temporary.path()), Err(FolderError::InUse(_))));
+        drop(folder);
+        DataFolder::open(temporary.path()).unwrap();
+    }
+
+    #[test]
+    fn secrets_are_drawn_once_and_not_again_beside_a_database() {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut rng = StdRng::from_seed([1; 32]);
+        let folder = DataFolder::open(temporary.path()).unwrap();
+        let keys = folder.server_keys(&mut rng).unwrap();
+        let opaque = folder.opaque(&mut rng).unwrap();
+        assert_eq!(folder.server_keys(&mut rng).unwrap().public(), keys.public());
+        assert_eq!(folder.opaque(&mut rng).unwrap().expose_bytes(), opaque.expose_bytes());
+
+        fs::write(folder.database().unwrap(), b"accounts").unwrap();
+        fs::remove_file(temporary.path().join(OPAQUE_KEY)).unwrap();
+        assert!(matches!(folder.opaque(&mut rng), Err(FolderError::Missing(_))));
+        fs::write(temporary.path().join(SERVER_KEY), b"scribble").unwrap();
+        assert!(matches!(folder.server_keys(&mut rng), Err(FolderError::Damaged(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn everything_is_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("new/data");
+        let folder = DataFolder::open(&path).unwrap();
+        let mut rng = StdRng::from_seed([1; 32]);
+        folder.server_keys(&mut rng).unwrap();
+        folder.opaque(&mut rng).unwrap();
+        let store = crate::store::Store::open(&folder.database().unwrap()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        for file in fs::read_dir(&path).unwrap() {
+            let file = file.unwrap().path();
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+        store.close().unwrap();
+    }
+}

@@ -1,0 +1,62 @@
+//! How much is too much. Every number here has a default that honest use never meets, and a name
+//! in the configuration's `[limits]`.
+
+use serde::{Deserialize, Serialize};
+
+/// The `[limits]` of the configuration.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections in all: 20,000 of them stay within 1 GiB.
+    pub connections: usize,
+    /// Connections from one source (an IPv4 address, or an IPv6 /64): a large office behind one
+    /// address.
+    pub connections_per_source: usize,
+    /// Handshakes in progress; beyond them newcomers are refused.
+    pub handshakes: usize,
+    /// Handshakes in progress beyond which a newcomer first proves its address by QUIC Retry
+    /// (RFC 9000 §8.1.2), which costs the server nothing and honest clients a round trip.
+    pub handshakes_before_retry: usize,
+    /// Contacts that an account may hold.
+    pub contacts: u32,
+    /// New contact requests that an account may make in 24 hours.
+    pub contact_requests_per_day: u32,
+    /// Contact requests that may be held for one account.
+    pub held_requests: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_source: 1_000,
+            handshakes: 1_000,
+            handshakes_before_retry: 100,
+            contacts: 1_000,
+            contact_requests_per_day: 20,
+            held_requests: 500,
+        }
+    }
+}
+
+impl Limits {
+    /// Those of them that contact requests meet.
+    pub const fn of_contacts(&self) -> ContactLimits {
+        ContactLimits {
+            contacts: self.contacts,
+            requests_per_day: self.contact_requests_per_day,
+            held_requests: self.held_requests,
+        }
+    }
+}
+
+/// The limits that contact requests meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ContactLimits {
+    /// Contacts that an account may hold.
+    pub contacts: u32,
+    /// New requests that an account may make in 24 hours.
+    pub requests_per_day: u32,
+    /// Requests that may be held for one account.
+    pub held_requests: u32,
+}

@@ -1,0 +1,197 @@
+//! The server's half of OPAQUE (RFC 9807): Ristretto255, 3DH, SHA-512. Bytes in, bytes out.
+//!
+//! opaque-ke stands on an older generation of traits than everything else here; this file is the
+//! only one that knows. The server never sees a password, and runs no Argon2: that is the client's.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use opaque_ke::{
+    CredentialFinalization, CredentialRequest, Identifiers, RegistrationRequest,
+    RegistrationUpload, ServerLogin, ServerLoginParameters, ServerRegistration, ServerSetup,
+};
+use parlor_common::id::Username;
+use parlor_common::identity::ServerKey;
+use rand::CryptoRng;
+use sha2::Sha256;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// What both sides bind a login to, before the connection's exporter.
+const LOGIN_CONTEXT: &[u8] = b"parlor/v1/login";
+/// Marks the keyed hash that stands in for a credential identifier where there is no account.
+const UNKNOWN_NAME: &[u8] = b"parlor/v1/unknown-name";
+
+/// The suite. The client must name the same one.
+#[derive(Debug)]
+struct Suite;
+
+impl opaque_ke::CipherSuite for Suite {
+    type OprfCs = opaque_ke::Ristretto255;
+    type KeyExchange = opaque_ke::TripleDh<opaque_ke::Ristretto255, sha2_10::Sha512>;
+    type Ksf = argon2::Argon2<'static>;
+}
+
+/// An OPAQUE message or record was refused. Nobody is told which or why.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("an OPAQUE message was refused")]
+pub struct OpaqueError;
+
+/// 32 random bytes drawn at each registration: the OPRF key of an account hangs on them, and not
+/// on its name, so that starting a registration for a taken name evaluates nothing of its owner's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CredentialId(pub [u8; 32]);
+
+/// OPAQUE's registration record, 192 bytes: what a password is checked against.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Record(pub Vec<u8>);
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+/// What a login is bound to beyond the password: both identities and the TLS connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding<'a> {
+    /// The account's name: the client's identity.
+    pub name: &'a Username,
+    /// The server's key: the server's identity.
+    pub server: &'a ServerKey,
+    /// 32 bytes exported from the TLS connection.
+    pub exporter: &'a [u8; 32],
+}
+
+impl Binding<'_> {
+    fn context(&self) -> Vec<u8> {
+        [LOGIN_CONTEXT, self.exporter].concat()
+    }
+
+    fn parameters<'a>(&'a self, context: &'a [u8]) -> ServerLoginParameters<'a, 'a> {
+        let client = Some(self.name.as_str().as_bytes());
+        let server = Some(self.server.as_bytes().as_slice());
+        ServerLoginParameters {
+            context: Some(context),
+            identifiers: Identifiers { client, server },
+        }
+    }
+}
+
+/// The server's long-term OPAQUE secrets: OPRF seed and key pair. Whoever loses them loses every
+/// account; whoever steals them with the database can try passwords offline.
+pub struct OpaqueSetup(ServerSetup<Suite>);
+
+impl fmt::Debug for OpaqueSetup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpaqueSetup").finish_non_exhaustive()
+    }
+}
+
+impl OpaqueSetup {
+    /// Draws new secrets.
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
+        Self(ServerSetup::new(&mut OldRng(rng)))
+    }
+
+    /// The secrets as bytes, to be kept and nothing else.
+    pub fn expose_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.0.serialize().to_vec())
+    }
+
+    /// Takes secrets that were kept.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, OpaqueError> {
+        ServerSetup::deserialize(bytes).map(Self).map_err(|_| OpaqueError)
+    }
+
+    /// Answers the first flight of a registration (RFC 9807 §5.2.1).
+    pub fn start_registration(
+        &self,
+        request: &[u8],
+        credential: &CredentialId,
+    ) -> Result<Vec<u8>, OpaqueError> {
+        let request = RegistrationRequest::deserialize(request).map_err(|_| OpaqueError)?;
+        let started = ServerRegistration::<Suite>::start(&self.0, request, &credential.0);
+        Ok(started.map_err(|_| OpaqueError)?.message.serialize().to_vec())
+    }
+
+    /// Answers the first flight of a login (RFC 9807 §6.2.2). Without an account the answer is made
+    /// from a fake record (§10.9): of the same shape, at the same cost.
+    pub fn start_login(
+        &self,
+        account: Option<(&Record, &CredentialId)>,
+        request: &[u8],
+        binding: &Binding<'_>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(Vec<u8>, PendingLogin), OpaqueError> {
+        let request = CredentialRequest::deserialize(request).map_err(|_| OpaqueError)?;
+        let unknown = self.credential_of_unknown(binding.name);
+        let credential = account.map_or(&unknown, |(_, credential)| credential);
+        let record = account.map(|(record, _)| ServerRegistration::deserialize(&record.0));
+        let record = record.transpose().map_err(|_| OpaqueError)?;
+        let context = binding.context();
+        let parameters = binding.parameters(&context);
+        let rng = &mut OldRng(rng);
+        let started = ServerLogin::start(rng, &self.0, record, request, &credential.0, parameters)
+            .map_err(|_| OpaqueError)?;
+        Ok((started.message.serialize().to_vec(), PendingLogin(Box::new(started.state))))
+    }
+
+    /// The same bytes for the same name, always, as an account's are.
+    fn credential_of_unknown(&self, name: &Username) -> CredentialId {
+        let key = self.expose_bytes();
+        // HMAC takes keys of any length; without one the identifier is that of nobody, too.
+        let Ok(mac) = Hmac::<Sha256>::new_from_slice(&key) else { return CredentialId([0; 32]) };
+        let mac = mac.chain_update(UNKNOWN_NAME).chain_update(name.as_str());
+        CredentialId(mac.finalize().into_bytes().into())
+    }
+}
+
+/// Takes the last flight of a registration (RFC 9807 §5.2.3) as a record.
+pub fn finish_registration(upload: &[u8]) -> Result<Record, OpaqueError> {
+    let upload = RegistrationUpload::<Suite>::deserialize(upload).map_err(|_| OpaqueError)?;
+    Ok(Record(ServerRegistration::finish(upload).serialize().to_vec()))
+}
+
+/// A login between its two flights.
+pub struct PendingLogin(Box<ServerLogin<Suite>>);
+
+impl fmt::Debug for PendingLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingLogin").finish_non_exhaustive()
+    }
+}
+
+impl PendingLogin {
+    /// Judges the last flight (RFC 9807 §6.2.4): the password was right, on this connection.
+    pub fn finish(self, message: &[u8], binding: &Binding<'_>) -> Result<(), OpaqueError> {
+        let message = CredentialFinalization::deserialize(message).map_err(|_| OpaqueError)?;
+        let context = binding.context();
+        let finished = self.0.finish(message, binding.parameters(&context));
+        finished.map(|_| ()).map_err(|_| OpaqueError)
+    }
+}
+
+/// Today's generator in the clothes of the generation that opaque-ke knows.
+struct OldRng<'a>(&'a mut dyn CryptoRng);
+
+impl opaque_ke::rand::RngCore for OldRng<'_> {
+    fn next_u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), opaque_ke::rand::Error> {
+        self.0.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl opaque_ke::rand::CryptoRng for OldRng<'_> {}

@@ -1,0 +1,326 @@
+//! The rendezvous without its sockets, its clock and its disk: requests in, replies and events out.
+//!
+//! The core holds what is connected and nothing that is stored. A handler that needs the store
+//! yields a [`Query`] and goes on with its [`Answer`]; a reply leaves only after the answer, and so
+//! after the commit, that it stands on. Each group of requests has its file:
+//!
+//! | file | requests |
+//! | --- | --- |
+//! | `arrivals.rs` | none: connections that come and go |
+//! | `accounts.rs` | `register.*`, `login.*` |
+//! | `directory.rs` | `user.get`, `device.add` |
+//! | `contacts.rs` | `contact.*`, `held.*` |
+//! | `presence.rs` | `presence.watch` |
+//! | `signalling.rs` | `path.offer` |
+
+mod accounts;
+mod arrivals;
+mod connections;
+mod contacts;
+mod directory;
+mod output;
+mod presence;
+mod query;
+mod reply;
+mod signalling;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parlor_common::candidate::Offer;
+use parlor_common::device_list::SignedDeviceList;
+use parlor_common::id::Username;
+use parlor_common::identity::ServerKey;
+use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Request};
+use rand::CryptoRng;
+
+use self::connections::{Connections, Identity, Standing};
+use self::output::Asker;
+pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
+pub use self::query::{
+    Account, Answer, Answering, Asking, ContactAsked, Creation, Credentials, KnownDevice,
+    ListVersions, MutualContacts, NewAccount, Query,
+};
+use self::reply::{Handled, Step, malformed, refusal, refused};
+use crate::limits::ContactLimits;
+use crate::opaque::OpaqueSetup;
+
+/// A connection that has sent this many malformed requests is closed: an honest client of another
+/// version sends none, and one with a bug should be noticed.
+pub const MAX_MALFORMED: u32 = 20;
+
+/// Requests of one connection that may wait while its device is looked up. QUIC allows it no more
+/// streams at once than that.
+pub const MAX_WAITING: usize = 8;
+
+/// What a server is and keeps to itself.
+#[derive(Debug)]
+pub struct ServerParams {
+    /// The server's key: its identity in every login.
+    pub key: ServerKey,
+    /// SHA-256 of the next key, told to every client.
+    pub next_key_hash: [u8; 32],
+    /// OPAQUE's long-term secrets.
+    pub opaque: OpaqueSetup,
+    /// How much contacts may ask for.
+    pub contacts: ContactLimits,
+}
+
+/// The rendezvous' core.
+#[derive(Debug)]
+pub struct Server {
+    params: ServerParams,
+    connections: Connections,
+    pending: BTreeMap<QueryId, Pending>,
+    outputs: VecDeque<Output>,
+    last_query: u64,
+}
+
+/// What a query was asked for.
+#[derive(Debug)]
+enum Pending {
+    /// Whose device a new connection has.
+    Arrival(ConnId),
+    /// Who is to hear that an account came, went or changed its devices.
+    Announcement(Username),
+    /// A request that goes on.
+    Request(Asker, After),
+}
+
+/// Where a request goes on when the store has answered.
+#[derive(Debug)]
+enum After {
+    RegisterFinish(Identity),
+    LoginStart { name: Username, message: Vec<u8> },
+    LoginFinish { name: Username },
+    UserGet,
+    DeviceAddCheck { name: Username, devices: Box<SignedDeviceList> },
+    DeviceAddDone(Identity),
+    ContactList,
+    ContactRequest { from: Username, to: Username },
+    ContactAnswer { by: Username, asker: Username },
+    ContactRemove { of: Username, contact: Username },
+    HeldGet,
+    HeldAck,
+    PresenceWatch,
+    PathOffer { from: Username, to: Username, offer: Box<Offer> },
+}
+
+impl Server {
+    /// A server with nobody connected.
+    pub fn new(params: ServerParams) -> Self {
+        Self {
+            params,
+            connections: Connections::default(),
+            pending: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            last_query: 0,
+        }
+    }
+
+    /// A request's payload arrived on a stream.
+    pub fn handle_request(
+        &mut self,
+        conn: ConnId,
+        stream: StreamId,
+        payload: &[u8],
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) {
+        let asker = Asker { conn, stream };
+        match serde_json::from_slice(payload) {
+            Ok(request) => self.admit(asker, request, now, rng),
+            Err(error) => {
+                tracing::debug!(%conn, %error, "a malformed request");
+                self.handle_malformed(conn, stream);
+            }
+        }
+    }
+
+    /// What arrived on a stream is no request: not a whole frame, one too long, or no JSON.
+    pub fn handle_malformed(&mut self, conn: ConnId, stream: StreamId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.malformed += 1;
+        let over = connection.malformed >= MAX_MALFORMED;
+        let error = malformed("that is not a request of the rendezvous protocol");
+        self.conclude(Asker { conn, stream }, Err(error));
+        if over {
+            tracing::debug!(%conn, "closed after too many malformed requests");
+            self.close(conn, CloseReason::Misbehaved);
+        }
+    }
+
+    /// The store answered a query.
+    pub fn handle_answer(
+        &mut self,
+        query: QueryId,
+        answer: Answer,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) {
+        match self.pending.remove(&query) {
+            Some(Pending::Arrival(conn)) => self.welcome(conn, answer, now, rng),
+            Some(Pending::Announcement(name)) => self.tell_contacts(&name, answer),
+            Some(Pending::Request(asker, after)) => {
+                let handled = self.resume(asker, after, answer, now, rng);
+                self.conclude(asker, handled);
+            }
+            None => {}
+        }
+    }
+
+    /// The server is about to stop: everybody is told and disconnected.
+    pub fn handle_stopping(&mut self, now: Timestamp) {
+        tracing::info!(at = %now, "stopping");
+        for conn in self.connections.ids() {
+            self.tell(conn, &Event::Stopping {});
+            self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
+        }
+        self.connections = Connections::default();
+    }
+
+    /// What the driver has to do next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Handles a request now, or when its device is known.
+    fn admit(&mut self, asker: Asker, request: Request, now: Timestamp, rng: &mut dyn CryptoRng) {
+        let Some(connection) = self.connections.get_mut(asker.conn) else { return };
+        match &mut connection.standing {
+            Standing::Arriving(waiting) if waiting.len() < MAX_WAITING => {
+                waiting.push((asker.stream, request));
+            }
+            Standing::Arriving(_) => {
+                let error = refusal(ErrorCode::TooFast, "too many requests at once");
+                self.conclude(asker, Err(error));
+            }
+            Standing::Stranger | Standing::SignedIn(_) => {
+                let handled = self.start(asker, request, now, rng);
+                self.conclude(asker, handled);
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        asker: Asker,
+        request: Request,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Handled {
+        match request {
+            Request::RegisterStart { name, message } => {
+                self.register_start(asker, name, &message.0, rng)
+            }
+            Request::RegisterFinish(registration) => {
+                self.register_finish(asker, *registration, now)
+            }
+            Request::LoginStart { name, message } => self.login_start(asker, name, message.0),
+            Request::LoginFinish { message } => self.login_finish(asker, &message.0),
+            Request::DeviceAdd { devices } => self.device_add(asker, devices, now),
+            Request::UserGet { name } => self.user_get(asker, name),
+            Request::ContactList {} => self.contact_list(asker),
+            Request::ContactRequest { name, card } => self.contact_request(asker, name, *card, now),
+            Request::ContactAnswer { name, card } => self.contact_answer(asker, name, card),
+            Request::ContactRemove { name } => self.contact_remove(asker, name),
+            Request::HeldGet {} => self.held_get(asker),
+            Request::HeldAck { ids } => self.held_ack(asker, ids),
+            Request::PresenceWatch {} => self.presence_watch(asker),
+            Request::PathOffer { name, offer } => self.path_offer(asker, name, offer),
+            Request::Unknown => {
+                Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
+            }
+        }
+    }
+
+    fn resume(
+        &mut self,
+        asker: Asker,
+        after: After,
+        answer: Answer,
+        now: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Handled {
+        match after {
+            After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
+            After::LoginStart { name, message } => {
+                self.login_started(asker, name, &message, answer, rng)
+            }
+            After::LoginFinish { name } => self.logged_in(asker, name, answer, now),
+            After::UserGet => Self::user_got(answer),
+            After::DeviceAddCheck { name, devices } => {
+                self.device_add_check(asker, &name, *devices, answer)
+            }
+            After::DeviceAddDone(identity) => self.device_added(asker, identity, &answer),
+            After::ContactList => Self::contact_listed(answer),
+            After::ContactRequest { from, to } => self.contact_requested(&from, &to, &answer),
+            After::ContactAnswer { by, asker } => self.contact_answered(&by, &asker, &answer),
+            After::ContactRemove { of, contact } => self.contact_removed(&of, &contact, &answer),
+            After::HeldGet => Self::held_got(answer),
+            After::HeldAck => Self::held_acked(&answer),
+            After::PresenceWatch => self.presence_now(answer),
+            After::PathOffer { from, to, offer } => self.pass_offer(&from, &to, offer, &answer),
+        }
+    }
+
+    /// Replies to a request that has come to an end.
+    fn conclude(&mut self, asker: Asker, handled: Handled) {
+        let payload = match handled {
+            Ok(Step::Wait) => return,
+            Ok(Step::Reply(payload)) => payload,
+            Err(error) => refused(error),
+        };
+        let Asker { conn, stream } = asker;
+        if self.connections.get(conn).is_some() {
+            self.outputs.push_back(Output::Reply { conn, stream, payload });
+        }
+    }
+
+    /// Asks the store on behalf of a request.
+    #[expect(clippy::unnecessary_wraps, reason = "it is what its callers come to")]
+    fn ask(&mut self, asker: Asker, query: Query, after: After) -> Handled {
+        self.query(query, Pending::Request(asker, after));
+        Ok(Step::Wait)
+    }
+
+    fn query(&mut self, query: Query, pending: Pending) {
+        self.last_query += 1;
+        let id = QueryId(self.last_query);
+        self.pending.insert(id, pending);
+        self.outputs.push_back(Output::Query(id, query));
+    }
+
+    fn tell(&mut self, conn: ConnId, event: &Event) {
+        match serde_json::to_vec(event) {
+            Ok(payload) if payload.len() <= MAX_EVENT => {
+                self.outputs.push_back(Output::Event { conn, payload });
+            }
+            Ok(payload) => {
+                tracing::debug!(%conn, bytes = payload.len(), "an event is too long: dropped");
+            }
+            Err(error) => tracing::error!(%error, "an event does not serialize"),
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.outputs.push_back(Output::Close { conn, reason });
+        self.forget(conn);
+    }
+
+    /// The account that a request's connection speaks for.
+    fn identity(&self, asker: Asker) -> Result<&Identity, ErrorReply> {
+        let known = self.connections.get(asker.conn).and_then(connections::Connection::identity);
+        known.ok_or_else(|| {
+            refusal(
+                ErrorCode::UnknownDevice,
+                "this device belongs to no account here: register, or log in",
+            )
+        })
+    }
+
+    /// The name of that account.
+    fn name(&self, asker: Asker) -> Result<Username, ErrorReply> {
+        self.identity(asker).map(|identity| identity.name.clone())
+    }
+}

@@ -1,0 +1,111 @@
+//! What goes out of the core, and the numbers by which the driver knows what it belongs to.
+
+use std::fmt;
+
+use super::query::Query;
+
+/// Defines a number that one side counts up and the other only gives back.
+macro_rules! counted {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+counted! {
+    /// A connection, counted up by the driver and never used again.
+    ConnId
+}
+
+counted! {
+    /// A request's stream within its connection, counted up by the driver.
+    StreamId
+}
+
+counted! {
+    /// A question to the store, counted up by the core.
+    QueryId
+}
+
+/// Where a request came from and its reply goes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Asker {
+    pub(super) conn: ConnId,
+    pub(super) stream: StreamId,
+}
+
+/// What the driver has to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Ask the store, and bring the answer to [`Server::handle_answer`](super::Server).
+    Query(QueryId, Query),
+    /// Write the reply to a request: JSON, without its frame.
+    Reply {
+        /// The request's connection.
+        conn: ConnId,
+        /// The request's stream.
+        stream: StreamId,
+        /// At most [`MAX_REPLY`](parlor_common::wire::rendezvous::MAX_REPLY) bytes.
+        payload: Vec<u8>,
+    },
+    /// Write an event to a connection: JSON, without its frame.
+    Event {
+        /// The connection.
+        conn: ConnId,
+        /// At most [`MAX_EVENT`](parlor_common::wire::rendezvous::MAX_EVENT) bytes.
+        payload: Vec<u8>,
+    },
+    /// Close a connection once what was written before has gone. The core has forgotten it.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Why the server closes a connection: the QUIC application error code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CloseReason {
+    /// The client keeps sending what is no request.
+    Misbehaved,
+    /// The same device key connected again.
+    Replaced,
+    /// The server is stopping.
+    Stopping,
+    /// The client does not take its events.
+    TooSlow,
+    /// The database cannot answer.
+    Unavailable,
+}
+
+impl CloseReason {
+    /// The application error code (RFC 9000 §20.2).
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Stopping => 1,
+            Self::Replaced => 2,
+            Self::Misbehaved => 3,
+            Self::TooSlow => 4,
+            Self::Unavailable => 5,
+        }
+    }
+
+    /// The reason in the close frame.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopping => "stopping",
+            Self::Replaced => "replaced",
+            Self::Misbehaved => "too many malformed requests",
+            Self::TooSlow => "events were not taken",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Who is online, for those who hold each other as contacts. A stranger learns nothing.
+//!
+//! Whether somebody is online is read when the store has answered who may know, never before: what
+//! is told is true when it is told, in whatever order connections came and went.
+
+use parlor_common::id::Username;
+use parlor_common::wire::rendezvous::{Event, Presence, Present};
+
+use super::output::Asker;
+use super::query::{Answer, ListVersions, MutualContacts, Query};
+use super::reply::{Handled, ok, unavailable};
+use super::{After, Pending, Server};
+
+impl Server {
+    pub(super) fn presence_watch(&mut self, asker: Asker) -> Handled {
+        let of = self.name(asker)?;
+        if let Some(connection) = self.connections.get_mut(asker.conn) {
+            connection.watching = true;
+        }
+        self.ask(asker, Query::MutualContacts { of }, After::PresenceWatch)
+    }
+
+    pub(super) fn presence_now(&self, answer: Answer) -> Handled {
+        let Answer::Mutual(mutual) = answer else { return Err(unavailable()) };
+        let contacts = mutual.contacts.into_iter();
+        let contacts = contacts.map(|(name, version)| self.presence_of(name, version)).collect();
+        ok(Present { contacts })
+    }
+
+    /// Lets the mutual contacts of an account know how it stands now.
+    pub(super) fn announce(&mut self, name: Username) {
+        let query = Query::MutualContacts { of: name.clone() };
+        self.query(query, Pending::Announcement(name));
+    }
+
+    pub(super) fn tell_contacts(&mut self, name: &Username, answer: Answer) {
+        let Answer::Mutual(MutualContacts { list_version, contacts }) = answer else {
+            tracing::warn!(%name, "contacts could not be told of presence");
+            return;
+        };
+        let presence = self.presence_of(name.clone(), list_version);
+        for (contact, _) in contacts {
+            self.tell_watching(&contact, &presence);
+        }
+    }
+
+    /// Lets two that have become contacts know of each other.
+    pub(super) fn introduce(&mut self, own: &Username, other: &Username, versions: ListVersions) {
+        let presence = self.presence_of(own.clone(), versions.own);
+        self.tell_watching(other, &presence);
+        let presence = self.presence_of(other.clone(), versions.other);
+        self.tell_watching(own, &presence);
+    }
+
+    /// Shows `name` as gone to one who was its contact.
+    pub(super) fn tell_gone(&mut self, contact: &Username, name: &Username, list_version: u64) {
+        let presence = Presence { name: name.clone(), online: false, list_version };
+        self.tell_watching(contact, &presence);
+    }
+
+    fn tell_watching(&mut self, name: &Username, presence: &Presence) {
+        for conn in self.connections.watching(name) {
+            self.tell(conn, &Event::Presence(presence.clone()));
+        }
+    }
+
+    fn presence_of(&self, name: Username, list_version: u64) -> Presence {
+        Presence { online: self.connections.is_online(&name), name, list_version }
+    }
+}

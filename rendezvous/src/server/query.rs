@@ -1,0 +1,262 @@
+//! What the core asks of the store. Each query is atomic and keeps its invariant by itself: between
+//! a query and its answer anything may have happened to the connection that it was asked for.
+
+use parlor_common::Blob;
+use parlor_common::card::Card;
+use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
+use parlor_common::id::Username;
+use parlor_common::identity::{AccountKey, DeviceKey};
+use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::{Argon2Params, Held, KnownContact};
+
+use crate::limits::ContactLimits;
+use crate::opaque::{CredentialId, Record};
+
+/// A question to the store.
+#[derive(Debug)]
+pub enum Query {
+    /// Whose device is it? Answered by [`Answer::Device`].
+    DeviceOwner {
+        /// The key that a connection proved.
+        device: DeviceKey,
+    },
+    /// Create an account unless its name or its device is taken. [`Answer::Created`].
+    CreateAccount(Box<NewAccount>),
+    /// What is needed to start a login. [`Answer::Credentials`].
+    Credentials {
+        /// Whose.
+        name: Username,
+    },
+    /// What a finished login hands out. [`Answer::Account`].
+    Account {
+        /// Whose.
+        name: Username,
+    },
+    /// An account's device list. [`Answer::Devices`].
+    Devices {
+        /// Whose.
+        name: Username,
+    },
+    /// Replace an account's device list if the one it follows is still in force and its devices
+    /// belong to nobody else. [`Answer::Replaced`].
+    ReplaceDevices {
+        /// The hash of the list that the new one follows.
+        after: ListHash,
+        /// The new list.
+        devices: Box<VerifiedDeviceList>,
+    },
+    /// All contacts of an account. [`Answer::Contacts`].
+    Contacts {
+        /// Whose.
+        of: Username,
+    },
+    /// The mutual contacts of an account. [`Answer::Mutual`].
+    MutualContacts {
+        /// Whose.
+        of: Username,
+    },
+    /// Whether two accounts hold each other as contacts. [`Answer::AreMutual`].
+    AreMutual {
+        /// One of them.
+        one: Username,
+        /// The other.
+        other: Username,
+    },
+    /// Hold a contact request; or make both mutual, and hold each one's card for the other, if the
+    /// other has asked already. One open request a pair. [`Answer::Asked`].
+    AskContact(Box<ContactAsked>),
+    /// Close an open request, and hold the answer for the asker. [`Answer::Answered`].
+    AnswerContact {
+        /// Who asked.
+        asker: Username,
+        /// Who answers.
+        by: Username,
+        /// The card of who accepts; absent to decline.
+        card: Option<Box<Card>>,
+        /// Contacts that an account may hold.
+        max_contacts: u32,
+    },
+    /// Take a contact, and an open request to it, off an account. [`Answer::Removed`].
+    RemoveContact {
+        /// Whose contact.
+        of: Username,
+        /// The contact.
+        contact: Username,
+    },
+    /// The oldest held items. [`Answer::Held`].
+    Held {
+        /// For whom.
+        of: Username,
+    },
+    /// Forget held items, the account's own only. [`Answer::Forgotten`].
+    ForgetHeld {
+        /// Whose.
+        of: Username,
+        /// Which.
+        ids: Vec<u64>,
+    },
+}
+
+/// What the store answers to a [`Query`].
+#[derive(Debug)]
+pub enum Answer {
+    /// The device's account, if it has one.
+    Device(Option<KnownDevice>),
+    /// Whether the account was created.
+    Created(Creation),
+    /// The account's credentials, if there is such an account.
+    Credentials(Option<Box<Credentials>>),
+    /// The account, if there is one of that name.
+    Account(Option<Box<Account>>),
+    /// The account's devices, if there is such an account.
+    Devices(Option<Box<SignedDeviceList>>),
+    /// Whether the list was replaced.
+    Replaced(bool),
+    /// The contacts.
+    Contacts(Vec<KnownContact>),
+    /// The mutual contacts.
+    Mutual(MutualContacts),
+    /// Whether they hold each other.
+    AreMutual(bool),
+    /// What became of the contact request.
+    Asked(Asking),
+    /// What became of the answer to one.
+    Answered(Answering),
+    /// The remover's list version if the two had been mutual.
+    Removed(Option<u64>),
+    /// The held items.
+    Held(Vec<Held>),
+    /// They are forgotten.
+    Forgotten,
+    /// The database cannot answer now; nothing was changed.
+    Unavailable,
+}
+
+/// A device that belongs to an account.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KnownDevice {
+    /// The account's name.
+    pub name: Username,
+    /// The account's key.
+    pub account_key: AccountKey,
+    /// Whether anything is held for the account.
+    pub held: bool,
+}
+
+/// An account to be created.
+#[derive(Debug)]
+pub struct NewAccount {
+    /// The first device list; name and account key are in it.
+    pub devices: VerifiedDeviceList,
+    /// OPAQUE's credential identifier.
+    pub credential: CredentialId,
+    /// OPAQUE's record.
+    pub record: Record,
+    /// How the client hardened the password.
+    pub argon2: Argon2Params,
+    /// The account key, sealed under OPAQUE's export key.
+    pub account_box: Blob,
+    /// The account key, sealed under the recovery code.
+    pub recovery_box: Blob,
+    /// The time of the registration.
+    pub at: Timestamp,
+}
+
+/// Whether an account was created.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Creation {
+    /// It was.
+    Created,
+    /// The device belongs to another account.
+    DeviceTaken,
+    /// There is, or was, an account of that name.
+    NameTaken,
+}
+
+/// What the server keeps to check a password that it never sees.
+#[derive(Debug)]
+pub struct Credentials {
+    /// OPAQUE's credential identifier.
+    pub credential: CredentialId,
+    /// OPAQUE's record.
+    pub record: Record,
+    /// How the client hardened the password.
+    pub argon2: Argon2Params,
+}
+
+/// What a finished login hands out.
+#[derive(Debug)]
+pub struct Account {
+    /// The account key, sealed under OPAQUE's export key.
+    pub account_box: Blob,
+    /// The account's devices.
+    pub devices: SignedDeviceList,
+}
+
+/// An account's mutual contacts.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct MutualContacts {
+    /// The version of the account's own device list.
+    pub list_version: u64,
+    /// Each contact and the version of its device list.
+    pub contacts: Vec<(Username, u64)>,
+}
+
+/// A contact request.
+#[derive(Debug)]
+pub struct ContactAsked {
+    /// Who asks.
+    pub from: Username,
+    /// Whom.
+    pub to: Username,
+    /// The asker's card.
+    pub card: Card,
+    /// When.
+    pub at: Timestamp,
+    /// How much of this is too much.
+    pub limits: ContactLimits,
+}
+
+/// What became of a contact request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asking {
+    /// The other had asked, too: both are contacts now.
+    Accepted(ListVersions),
+    /// They are contacts already, or nobody has that name, or the same request is open.
+    Nothing,
+    /// It is held for the other.
+    Held,
+    /// Too many requests are held for the other.
+    RecipientFull,
+    /// The asker holds as many contacts as an account may.
+    TooManyContacts,
+    /// The asker has asked too often today.
+    TooMany {
+        /// When the next one is taken.
+        until: Timestamp,
+    },
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answering {
+    /// Both are contacts now.
+    Accepted(ListVersions),
+    /// The request is declined.
+    Declined,
+    /// The two are contacts already.
+    Nothing,
+    /// There is no open request.
+    NoRequest,
+    /// The accepter holds as many contacts as an account may.
+    TooManyContacts,
+}
+
+/// The device list versions of two accounts that became contacts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListVersions {
+    /// Of who asked last, or of who answered.
+    pub own: u64,
+    /// Of the other.
+    pub other: u64,
+}

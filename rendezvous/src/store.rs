@@ -1,0 +1,201 @@
+//! What the server keeps: one `SQLite` database. Answers the core's queries and decides nothing that
+//! is not an invariant of what is stored.
+//!
+//! All queries of a driver's turn run in one transaction, each in a savepoint of its own: one that
+//! fails changes nothing, and nobody hears of any before all are committed.
+
+mod accounts;
+mod contacts;
+mod held;
+mod schema;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use thiserror::Error;
+
+pub use self::schema::MigrateError;
+use crate::server::{Answer, Query, QueryId};
+
+/// The database's file within the data folder.
+pub const FILE: &str = "rendezvous.db";
+
+/// How long a statement waits for another process (an admin's command, a backup) to let go.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// As many statements are kept prepared as there are.
+const STATEMENTS: usize = 64;
+
+/// The database.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+}
+
+/// The database cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// `SQLite` refused.
+    #[error("the database cannot be opened: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// It could not be brought to this version.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+}
+
+/// Why a query was not answered.
+#[derive(Debug, Error)]
+enum QueryError {
+    /// What is stored is not what this program wrote.
+    #[error("a stored {0} is corrupt")]
+    Corrupt(&'static str),
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("a value does not serialize: {0}")]
+    Serialize(#[from] serde_json::Error),
+}
+
+impl Store {
+    /// Opens the database in a file, and makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::prepare(Connection::open(path)?)
+    }
+
+    /// A database that is gone with its value.
+    pub fn in_memory() -> Result<Self, OpenError> {
+        Self::prepare(Connection::open_in_memory()?)
+    }
+
+    fn prepare(mut connection: Connection) -> Result<Self, OpenError> {
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        schema::migrate(&mut connection)?;
+        Ok(Self { connection })
+    }
+
+    /// Answers queries in one transaction. If that cannot be committed, nothing was changed and
+    /// every answer is [`Answer::Unavailable`].
+    pub fn answer(&mut self, queries: Vec<(QueryId, Query)>) -> Vec<(QueryId, Answer)> {
+        let ids: Vec<QueryId> = queries.iter().map(|(id, _)| *id).collect();
+        self.try_answer(queries).unwrap_or_else(|error| {
+            tracing::error!(%error, "the database did not take a transaction");
+            ids.into_iter().map(|id| (id, Answer::Unavailable)).collect()
+        })
+    }
+
+    fn try_answer(
+        &mut self,
+        queries: Vec<(QueryId, Query)>,
+    ) -> rusqlite::Result<Vec<(QueryId, Answer)>> {
+        let writes = queries.iter().any(|(_, query)| is_write(query));
+        let behavior =
+            if writes { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };
+        let mut transaction = self.connection.transaction_with_behavior(behavior)?;
+        let mut answers = Vec::with_capacity(queries.len());
+        for (id, query) in queries {
+            answers.push((id, answer_one(&mut transaction, query)?));
+        }
+        transaction.commit()?;
+        Ok(answers)
+    }
+
+    /// Keeps a note under a name of its own.
+    pub fn put_note(&self, name: &str, value: &str) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        self.connection.execute(sql, [name, value]).map(|_| ())
+    }
+
+    /// Writes everything into the database's one file and closes it.
+    pub fn close(self) -> rusqlite::Result<()> {
+        self.connection.close().map_err(|(_, error)| error)
+    }
+}
+
+/// Reads a note of a database that another process may be using.
+pub fn read_note(path: &Path, name: &str) -> rusqlite::Result<Option<String>> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    connection.query_row(sql, [name], |row| row.get(0)).optional()
+}
+
+/// Runs one query in a savepoint. Only what concerns the whole transaction is an error.
+fn answer_one(transaction: &mut Transaction<'_>, query: Query) -> rusqlite::Result<Answer> {
+    let result = if is_write(&query) {
+        let savepoint = transaction.savepoint()?;
+        match run(&savepoint, query) {
+            Ok(answer) => savepoint.commit().map(|()| Ok(answer))?,
+            Err(error) => savepoint.finish().map(|()| Err(error))?,
+        }
+    } else {
+        run(transaction, query)
+    };
+    Ok(result.unwrap_or_else(|error| {
+        tracing::error!(%error, "a query failed");
+        Answer::Unavailable
+    }))
+}
+
+fn is_write(query: &Query) -> bool {
+    match query {
+        Query::CreateAccount(_)
+        | Query::ReplaceDevices { .. }
+        | Query::AskContact(_)
+        | Query::AnswerContact { .. }
+        | Query::RemoveContact { .. }
+        | Query::ForgetHeld { .. } => true,
+        Query::DeviceOwner { .. }
+        | Query::Credentials { .. }
+        | Query::Account { .. }
+        | Query::Devices { .. }
+        | Query::Contacts { .. }
+        | Query::MutualContacts { .. }
+        | Query::AreMutual { .. }
+        | Query::Held { .. } => false,
+    }
+}
+
+fn run(db: &Connection, query: Query) -> Result<Answer, QueryError> {
+    Ok(match query {
+        Query::DeviceOwner { device } => Answer::Device(accounts::of_device(db, &device)?),
+        Query::CreateAccount(account) => Answer::Created(accounts::create(db, &account)?),
+        Query::Credentials { name } => Answer::Credentials(accounts::credentials(db, &name)?),
+        Query::Account { name } => Answer::Account(accounts::account(db, &name)?),
+        Query::Devices { name } => Answer::Devices(accounts::devices(db, &name)?),
+        Query::ReplaceDevices { after, devices } => {
+            Answer::Replaced(accounts::replace_devices(db, after, &devices)?)
+        }
+        Query::Contacts { of } => Answer::Contacts(contacts::all(db, &of)?),
+        Query::MutualContacts { of } => Answer::Mutual(contacts::mutual(db, &of)?),
+        Query::AreMutual { one, other } => {
+            Answer::AreMutual(contacts::are_mutual(db, &one, &other)?)
+        }
+        Query::AskContact(asked) => Answer::Asked(contacts::ask(db, &asked)?),
+        Query::AnswerContact { asker, by, card, max_contacts } => {
+            Answer::Answered(contacts::answer(db, &asker, &by, card.as_deref(), max_contacts)?)
+        }
+        Query::RemoveContact { of, contact } => {
+            Answer::Removed(contacts::remove(db, &of, &contact)?)
+        }
+        Query::Held { of } => Answer::Held(held::oldest(db, &of)?),
+        Query::ForgetHeld { of, ids } => {
+            held::forget(db, &of, &ids)?;
+            Answer::Forgotten
+        }
+    })
+}
+
+/// A number as `SQLite` keeps it.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number that `SQLite` kept; the ones kept here are never negative.
+fn loaded(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

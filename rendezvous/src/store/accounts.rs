@@ -1,0 +1,174 @@
+//! Accounts and their devices.
+
+use parlor_common::Blob;
+use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
+use parlor_common::id::Username;
+use parlor_common::identity::{AccountKey, DeviceKey};
+use parlor_common::wire::rendezvous::Argon2Params;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{QueryError, loaded, stored};
+use crate::opaque::{CredentialId, Record};
+use crate::server::{Account, Creation, Credentials, KnownDevice, NewAccount};
+
+/// An account's number, which never leaves the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct AccountId(pub(super) i64);
+
+/// An account as others refer to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AccountRow {
+    pub(super) id: AccountId,
+    pub(super) list_version: u64,
+}
+
+/// Finds an account by its name.
+pub(super) fn find(db: &Connection, name: &Username) -> Result<Option<AccountRow>, QueryError> {
+    let mut statement =
+        db.prepare_cached("SELECT id, list_version FROM accounts WHERE name = ?1")?;
+    let found = statement.query_row([name.as_str()], |row| {
+        Ok(AccountRow { id: AccountId(row.get(0)?), list_version: loaded(row.get(1)?) })
+    });
+    Ok(found.optional()?)
+}
+
+/// A name that the store kept.
+pub(super) fn parse_name(name: &str) -> Result<Username, QueryError> {
+    name.parse().map_err(|_| QueryError::Corrupt("name"))
+}
+
+pub(super) fn of_device(
+    db: &Connection,
+    device: &DeviceKey,
+) -> Result<Option<KnownDevice>, QueryError> {
+    let mut statement = db.prepare_cached(
+        "SELECT a.name, a.account_key, EXISTS (SELECT 1 FROM held WHERE account = a.id)
+         FROM devices d JOIN accounts a ON a.id = d.account WHERE d.key = ?1",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let found: Option<(String, [u8; 32], bool)> =
+        statement.query_row([device.as_bytes().as_slice()], row).optional()?;
+    let Some((name, key, held)) = found else { return Ok(None) };
+    let account_key = AccountKey::from_bytes(key);
+    Ok(Some(KnownDevice { name: parse_name(&name)?, account_key, held }))
+}
+
+pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, QueryError> {
+    let list = account.devices.list();
+    if find(db, &list.name)?.is_some() {
+        return Ok(Creation::NameTaken);
+    }
+    for device in &list.devices {
+        if of_device(db, &device.key)?.is_some() {
+            return Ok(Creation::DeviceTaken);
+        }
+    }
+    let mut statement = db.prepare_cached(
+        "INSERT INTO accounts (name, account_key, credential, record, memory_kib, passes, lanes,
+                               account_box, recovery_box, devices, list_version, list_hash,
+                               created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
+    let id = statement.insert(params![
+        list.name.as_str(),
+        list.account_key.as_bytes(),
+        account.credential.0,
+        account.record.0,
+        account.argon2.memory_kib,
+        account.argon2.passes,
+        account.argon2.lanes,
+        account.account_box.0,
+        account.recovery_box.0,
+        serde_json::to_string(&account.devices)?,
+        stored(list.version),
+        list.hash().0,
+        stored(account.at.as_millis()),
+    ])?;
+    insert_devices(db, AccountId(id), &account.devices)?;
+    Ok(Creation::Created)
+}
+
+fn insert_devices(
+    db: &Connection,
+    account: AccountId,
+    devices: &VerifiedDeviceList,
+) -> Result<(), QueryError> {
+    let mut statement = db.prepare_cached("INSERT INTO devices (key, account) VALUES (?1, ?2)")?;
+    for device in &devices.list().devices {
+        statement.execute(params![device.key.as_bytes(), account.0])?;
+    }
+    Ok(())
+}
+
+pub(super) fn credentials(
+    db: &Connection,
+    name: &Username,
+) -> Result<Option<Box<Credentials>>, QueryError> {
+    let mut statement = db.prepare_cached(
+        "SELECT credential, record, memory_kib, passes, lanes FROM accounts WHERE name = ?1",
+    )?;
+    let found = statement.query_row([name.as_str()], |row| {
+        let argon2 =
+            Argon2Params { memory_kib: row.get(2)?, passes: row.get(3)?, lanes: row.get(4)? };
+        let (credential, record) = (CredentialId(row.get(0)?), Record(row.get(1)?));
+        Ok(Box::new(Credentials { credential, record, argon2 }))
+    });
+    Ok(found.optional()?)
+}
+
+pub(super) fn account(
+    db: &Connection,
+    name: &Username,
+) -> Result<Option<Box<Account>>, QueryError> {
+    let mut statement =
+        db.prepare_cached("SELECT account_box, devices FROM accounts WHERE name = ?1")?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let found: Option<(Vec<u8>, String)> = statement.query_row([name.as_str()], row).optional()?;
+    let Some((account_box, devices)) = found else { return Ok(None) };
+    let devices = parse_devices(&devices)?;
+    Ok(Some(Box::new(Account { account_box: Blob(account_box), devices })))
+}
+
+pub(super) fn devices(
+    db: &Connection,
+    name: &Username,
+) -> Result<Option<Box<SignedDeviceList>>, QueryError> {
+    let mut statement = db.prepare_cached("SELECT devices FROM accounts WHERE name = ?1")?;
+    let found: Option<String> =
+        statement.query_row([name.as_str()], |row| row.get(0)).optional()?;
+    found.map(|devices| parse_devices(&devices).map(Box::new)).transpose()
+}
+
+fn parse_devices(json: &str) -> Result<SignedDeviceList, QueryError> {
+    serde_json::from_str(json).map_err(|_| QueryError::Corrupt("device list"))
+}
+
+/// Replaces a list if the one with the hash `after` is in force, and no other account has one of
+/// its devices.
+pub(super) fn replace_devices(
+    db: &Connection,
+    after: ListHash,
+    devices: &VerifiedDeviceList,
+) -> Result<bool, QueryError> {
+    let list = devices.list();
+    let Some(account) = find(db, &list.name)? else { return Ok(false) };
+    for device in &list.devices {
+        let owner = of_device(db, &device.key)?;
+        if owner.is_some_and(|owner| owner.name != list.name) {
+            return Ok(false);
+        }
+    }
+    let mut statement = db.prepare_cached(
+        "UPDATE accounts SET devices = ?1, list_version = ?2, list_hash = ?3
+         WHERE id = ?4 AND list_hash = ?5",
+    )?;
+    let (json, version) = (serde_json::to_string(devices)?, stored(list.version));
+    let replaced =
+        statement.execute(params![json, version, list.hash().0, account.id.0, after.0])?;
+    if replaced == 0 {
+        return Ok(false);
+    }
+    db.prepare_cached("DELETE FROM devices WHERE account = ?1")?.execute([account.id.0])?;
+    insert_devices(db, account.id, devices)?;
+    Ok(true)
+}

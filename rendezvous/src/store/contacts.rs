@@ -1,0 +1,242 @@
+//! Who holds whom as a contact, and the requests that are open.
+//!
+//! A row of an owner and a contact is open while it has the owner's card: the owner has asked and
+//! nobody has answered. Two are mutual when both rows are there and neither is open.
+
+use std::time::Duration;
+
+use parlor_common::card::Card;
+use parlor_common::id::Username;
+use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::KnownContact;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::accounts::{AccountId, AccountRow, find, parse_name};
+use super::held::{self, Item};
+use super::{QueryError, loaded, stored};
+use crate::limits::ContactLimits;
+use crate::server::{Answering, Asking, ContactAsked, ListVersions, MutualContacts};
+
+/// The time over which new requests are counted.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How one account holds another.
+enum Hold {
+    None,
+    /// With a request that is open; its card in JSON.
+    Asking(String),
+    Contact,
+}
+
+pub(super) fn all(db: &Connection, of: &Username) -> Result<Vec<KnownContact>, QueryError> {
+    let mut statement = db.prepare_cached(
+        "SELECT a.name, c.card IS NULL AND EXISTS (
+             SELECT 1 FROM contacts d
+             WHERE d.owner = c.contact AND d.contact = c.owner AND d.card IS NULL)
+         FROM contacts c JOIN accounts a ON a.id = c.contact JOIN accounts o ON o.id = c.owner
+         WHERE o.name = ?1 ORDER BY a.name",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let mut contacts = Vec::new();
+    for row in statement.query_map([of.as_str()], row)? {
+        let (name, mutual): (String, bool) = row?;
+        contacts.push(KnownContact { name: parse_name(&name)?, mutual });
+    }
+    Ok(contacts)
+}
+
+pub(super) fn mutual(db: &Connection, of: &Username) -> Result<MutualContacts, QueryError> {
+    let Some(own) = find(db, of)? else { return Ok(MutualContacts::default()) };
+    let mut statement = db.prepare_cached(
+        "SELECT a.name, a.list_version
+         FROM contacts c
+         JOIN contacts d ON d.owner = c.contact AND d.contact = c.owner AND d.card IS NULL
+         JOIN accounts a ON a.id = c.contact
+         WHERE c.owner = ?1 AND c.card IS NULL ORDER BY a.name",
+    )?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let mut contacts = Vec::new();
+    for row in statement.query_map([own.id.0], row)? {
+        let (name, version): (String, i64) = row?;
+        contacts.push((parse_name(&name)?, loaded(version)));
+    }
+    Ok(MutualContacts { list_version: own.list_version, contacts })
+}
+
+pub(super) fn are_mutual(
+    db: &Connection,
+    one: &Username,
+    other: &Username,
+) -> Result<bool, QueryError> {
+    let (Some(one), Some(other)) = (find(db, one)?, find(db, other)?) else { return Ok(false) };
+    both_hold(db, one.id, other.id)
+}
+
+pub(super) fn ask(db: &Connection, asked: &ContactAsked) -> Result<Asking, QueryError> {
+    let (Some(from), Some(to)) = (find(db, &asked.from)?, find(db, &asked.to)?) else {
+        return Ok(Asking::Nothing);
+    };
+    let card = serde_json::to_string(&asked.card)?;
+    let own = hold_of(db, from.id, to.id)?;
+    if matches!(own, Hold::None) && count(db, from.id)? >= asked.limits.contacts {
+        return Ok(Asking::TooManyContacts);
+    }
+    match (own, hold_of(db, to.id, from.id)?) {
+        (_, Hold::Asking(theirs)) => {
+            held::hold(db, from.id, to.id, Item::Accepted(&theirs))?;
+            accept(db, from, to, &card).map(Asking::Accepted)
+        }
+        (Hold::Contact, Hold::Contact) => Ok(Asking::Nothing),
+        (Hold::Asking(_), Hold::None | Hold::Contact) => {
+            put(db, from.id, to.id, Some(&card))?;
+            held::renew_request(db, to.id, from.id, &card)?;
+            Ok(Asking::Nothing)
+        }
+        (Hold::None | Hold::Contact, Hold::None) | (Hold::None, Hold::Contact) => {
+            open_request(db, from.id, to.id, &card, asked.at, &asked.limits)
+        }
+    }
+}
+
+/// Holds a new request, within what is allowed in a day.
+fn open_request(
+    db: &Connection,
+    from: AccountId,
+    to: AccountId,
+    card: &str,
+    at: Timestamp,
+    limits: &ContactLimits,
+) -> Result<Asking, QueryError> {
+    if held::requests(db, to)? >= limits.held_requests {
+        return Ok(Asking::RecipientFull);
+    }
+    if let Some(until) = charge_request(db, from, at, limits.requests_per_day)? {
+        return Ok(Asking::TooMany { until });
+    }
+    put(db, from, to, Some(card))?;
+    held::hold(db, to, from, Item::Request(card))?;
+    Ok(Asking::Held)
+}
+
+/// Counts a new request; or says until when there may be none.
+fn charge_request(
+    db: &Connection,
+    account: AccountId,
+    at: Timestamp,
+    limit: u32,
+) -> Result<Option<Timestamp>, QueryError> {
+    let mut statement =
+        db.prepare_cached("SELECT asking_since, asked FROM accounts WHERE id = ?1")?;
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (since, asked): (i64, u32) = statement.query_row([account.0], row)?;
+    let since = Timestamp::from_millis(loaded(since));
+    let (since, asked) = if at.distance(since) >= DAY { (at, 0) } else { (since, asked) };
+    if asked >= limit {
+        return Ok(Some(since + DAY));
+    }
+    let mut statement =
+        db.prepare_cached("UPDATE accounts SET asking_since = ?2, asked = ?3 WHERE id = ?1")?;
+    statement.execute(params![account.0, stored(since.as_millis()), asked.saturating_add(1)])?;
+    Ok(None)
+}
+
+pub(super) fn answer(
+    db: &Connection,
+    asker: &Username,
+    by: &Username,
+    card: Option<&Card>,
+    max_contacts: u32,
+) -> Result<Answering, QueryError> {
+    let (Some(asker), Some(by)) = (find(db, asker)?, find(db, by)?) else {
+        return Ok(Answering::NoRequest);
+    };
+    let own = hold_of(db, by.id, asker.id)?;
+    match (hold_of(db, asker.id, by.id)?, own, card) {
+        (Hold::Asking(_), Hold::None, Some(_)) if count(db, by.id)? >= max_contacts => {
+            Ok(Answering::TooManyContacts)
+        }
+        (Hold::Asking(_), _, Some(card)) => {
+            let card = serde_json::to_string(card)?;
+            accept(db, by, asker, &card).map(Answering::Accepted)
+        }
+        (Hold::Asking(_), _, None) => {
+            delete(db, asker.id, by.id)?;
+            held::drop_request(db, by.id, asker.id)?;
+            held::hold(db, asker.id, by.id, Item::Declined)?;
+            Ok(Answering::Declined)
+        }
+        // An answer that is said again, because its reply was lost.
+        (Hold::Contact, Hold::Contact, Some(_)) => Ok(Answering::Nothing),
+        (Hold::None | Hold::Contact, _, _) => Ok(Answering::NoRequest),
+    }
+}
+
+/// Makes contacts of `by` and of `asker`, who had asked, and holds the card of `by` for `asker`.
+fn accept(
+    db: &Connection,
+    by: AccountRow,
+    asker: AccountRow,
+    card: &str,
+) -> Result<ListVersions, QueryError> {
+    put(db, asker.id, by.id, None)?;
+    put(db, by.id, asker.id, None)?;
+    held::drop_request(db, by.id, asker.id)?;
+    held::drop_request(db, asker.id, by.id)?;
+    held::hold(db, asker.id, by.id, Item::Accepted(card))?;
+    Ok(ListVersions { own: by.list_version, other: asker.list_version })
+}
+
+pub(super) fn remove(
+    db: &Connection,
+    of: &Username,
+    contact: &Username,
+) -> Result<Option<u64>, QueryError> {
+    let (Some(own), Some(contact)) = (find(db, of)?, find(db, contact)?) else { return Ok(None) };
+    let was_mutual = both_hold(db, own.id, contact.id)?;
+    delete(db, own.id, contact.id)?;
+    held::drop_request(db, contact.id, own.id)?;
+    Ok(was_mutual.then_some(own.list_version))
+}
+
+fn both_hold(db: &Connection, one: AccountId, other: AccountId) -> Result<bool, QueryError> {
+    let holds = (hold_of(db, one, other)?, hold_of(db, other, one)?);
+    Ok(matches!(holds, (Hold::Contact, Hold::Contact)))
+}
+
+fn hold_of(db: &Connection, owner: AccountId, contact: AccountId) -> Result<Hold, QueryError> {
+    let mut statement =
+        db.prepare_cached("SELECT card FROM contacts WHERE owner = ?1 AND contact = ?2")?;
+    let found: Option<Option<String>> =
+        statement.query_row([owner.0, contact.0], |row| row.get(0)).optional()?;
+    Ok(match found {
+        None => Hold::None,
+        Some(Some(card)) => Hold::Asking(card),
+        Some(None) => Hold::Contact,
+    })
+}
+
+fn put(
+    db: &Connection,
+    owner: AccountId,
+    contact: AccountId,
+    card: Option<&str>,
+) -> Result<(), QueryError> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO contacts (owner, contact, card) VALUES (?1, ?2, ?3)
+         ON CONFLICT (owner, contact) DO UPDATE SET card = excluded.card",
+    )?;
+    statement.execute(params![owner.0, contact.0, card])?;
+    Ok(())
+}
+
+fn delete(db: &Connection, owner: AccountId, contact: AccountId) -> Result<(), QueryError> {
+    let mut statement =
+        db.prepare_cached("DELETE FROM contacts WHERE owner = ?1 AND contact = ?2")?;
+    statement.execute([owner.0, contact.0])?;
+    Ok(())
+}
+
+fn count(db: &Connection, owner: AccountId) -> Result<u32, QueryError> {
+    let mut statement = db.prepare_cached("SELECT count(*) FROM contacts WHERE owner = ?1")?;
+    Ok(statement.query_row([owner.0], |row| row.get(0))?)
+}
