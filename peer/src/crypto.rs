@@ -12,6 +12,8 @@
 //! | `transcript` | the hash of everything public in an agreement |
 //! | `padding` | hides a message's length |
 //! | `kdf` | every derivation, with its label |
+//! | `stored` | reading what was stored |
+//! | [`self_test`] | known answers, for `parlor doctor` |
 //!
 //! The path of a message: [`session::Session::seal`] asks the ratchet for the next message key,
 //! pads, and seals under it; [`session::Session::open`] is its mirror, and commits what it derived
@@ -28,6 +30,7 @@ mod kdf;
 mod padding;
 pub mod prekey;
 mod ratchet;
+pub mod self_test;
 pub mod session;
 mod stored;
 mod transcript;

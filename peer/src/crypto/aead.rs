@@ -32,6 +32,11 @@ impl AeadKey {
         Self(bytes)
     }
 
+    /// The key, to be compared with a known answer.
+    pub(super) fn expose_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
     fn halves(&self) -> (Zeroizing<[u8; HALF]>, Zeroizing<[u8; HALF]>) {
         let (mut mac, mut enc) = (Zeroizing::new([0; HALF]), Zeroizing::new([0; HALF]));
         mac.iter_mut().chain(enc.iter_mut()).zip(self.0.iter()).for_each(|(to, from)| *to = *from);

@@ -38,6 +38,7 @@ pub enum Role {
 
 impl Role {
     /// The role of the other side.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Initiator => Self::Responder,
