@@ -214,12 +214,12 @@ impl Driver {
     }
 
     async fn end(mut self) -> Result<(), EngineError> {
-        self.net.close().await;
         let now = self.clock.now();
         let down = Input::Net(NetInput::ServerDown(ServerDown::Closed));
         self.node.handle(down, now, &mut os_rng());
         self.save(now)?;
         self.tell();
+        self.net.close().await;
         self.store.close()?;
         Ok(())
     }
