@@ -195,3 +195,155 @@ impl opaque_ke::rand::RngCore for OldRng<'_> {
 }
 
 impl opaque_ke::rand::CryptoRng for OldRng<'_> {}
+
+/// The client's half, as a client writes it, but for an Argon2id that takes no time.
+#[cfg(test)]
+pub(crate) mod client {
+    use opaque_ke::{
+        ClientLogin, ClientLoginFinishParameters, ClientRegistration,
+        ClientRegistrationFinishParameters, CredentialResponse, RegistrationResponse,
+    };
+
+    use super::*;
+
+    type Export = Vec<u8>;
+
+    fn hardening() -> argon2::Argon2<'static> {
+        let params = argon2::Params::new(8, 1, 1, None).unwrap();
+        argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+    }
+
+    /// Both flights of a registration; `exchange` carries the first to the server. Returns the
+    /// upload and the export key.
+    pub(crate) fn register(
+        password: &str,
+        name: &Username,
+        server: &ServerKey,
+        rng: &mut dyn CryptoRng,
+        exchange: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    ) -> (Vec<u8>, Export) {
+        let rng = &mut OldRng(rng);
+        let start = ClientRegistration::<Suite>::start(rng, password.as_bytes()).unwrap();
+        let response = exchange(start.message.serialize().to_vec());
+        let response = RegistrationResponse::deserialize(&response).unwrap();
+        let identifiers =
+            Identifiers { client: Some(name.as_str().as_bytes()), server: Some(server.as_bytes()) };
+        let ksf = hardening();
+        let parameters = ClientRegistrationFinishParameters::new(identifiers, Some(&ksf));
+        let finish = start.state.finish(rng, password.as_bytes(), response, parameters).unwrap();
+        (finish.message.serialize().to_vec(), finish.export_key.to_vec())
+    }
+
+    /// Both flights of a login. Returns the last message and the export key, or nothing where the
+    /// client notices that the password is wrong.
+    pub(crate) fn login(
+        password: &str,
+        binding: &Binding<'_>,
+        rng: &mut dyn CryptoRng,
+        exchange: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    ) -> Option<(Vec<u8>, Export)> {
+        let rng = &mut OldRng(rng);
+        let start = ClientLogin::<Suite>::start(rng, password.as_bytes()).unwrap();
+        let response = exchange(start.message.serialize().to_vec());
+        let response = CredentialResponse::deserialize(&response).unwrap();
+        let (context, ksf) = (binding.context(), hardening());
+        let identifiers = binding.parameters(&context).identifiers;
+        let parameters = ClientLoginFinishParameters::new(Some(&context), identifiers, Some(&ksf));
+        let finish = start.state.finish(rng, password.as_bytes(), response, parameters).ok()?;
+        Some((finish.message.serialize().to_vec(), finish.export_key.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    const SERVER: ServerKey = ServerKey::from_bytes([3; 32]);
+    const CREDENTIAL: CredentialId = CredentialId([4; 32]);
+
+    fn setup() -> (OpaqueSetup, StdRng, Username) {
+        let mut rng = StdRng::from_seed([1; 32]);
+        (OpaqueSetup::generate(&mut rng), rng, "alice".parse().unwrap())
+    }
+
+    fn registered(setup: &OpaqueSetup, name: &Username, rng: &mut StdRng) -> (Record, Vec<u8>) {
+        let exchange = |message: Vec<u8>| setup.start_registration(&message, &CREDENTIAL).unwrap();
+        let (upload, export) = client::register("correct horse", name, &SERVER, rng, exchange);
+        (finish_registration(&upload).unwrap(), export)
+    }
+
+    #[test]
+    fn the_right_password_opens_what_registration_sealed() {
+        let (setup, mut rng, name) = setup();
+        let (record, sealed_under) = registered(&setup, &name, &mut rng);
+        assert_eq!(record.0.len(), 192);
+        // The secrets survive their file.
+        let setup = OpaqueSetup::from_bytes(&setup.expose_bytes()).unwrap();
+        let binding = Binding { name: &name, server: &SERVER, exporter: &[5; 32] };
+        let (mut pending, mut server_rng) = (None, StdRng::from_seed([2; 32]));
+        let exchange = |message: Vec<u8>| {
+            let account = Some((&record, &CREDENTIAL));
+            let started = setup.start_login(account, &message, &binding, &mut server_rng);
+            let (message, login) = started.unwrap();
+            pending = Some(login);
+            message
+        };
+        let (last, export) = client::login("correct horse", &binding, &mut rng, exchange).unwrap();
+        assert_eq!(pending.unwrap().finish(&last, &binding), Ok(()));
+        assert_eq!(export, sealed_under);
+    }
+
+    #[test]
+    fn a_login_holds_on_its_own_connection_only() {
+        let (setup, mut rng, name) = setup();
+        let (record, _) = registered(&setup, &name, &mut rng);
+        let binding = Binding { name: &name, server: &SERVER, exporter: &[5; 32] };
+        let elsewhere = Binding { exporter: &[6; 32], ..binding };
+        let mut server_rng = StdRng::from_seed([2; 32]);
+        let exchange = |message: Vec<u8>| {
+            let account = Some((&record, &CREDENTIAL));
+            setup.start_login(account, &message, &elsewhere, &mut server_rng).unwrap().0
+        };
+        assert!(client::login("correct horse", &binding, &mut rng, exchange).is_none());
+    }
+
+    #[test]
+    fn an_unknown_name_answers_like_a_known_one() {
+        let (setup, mut rng, name) = setup();
+        let (record, _) = registered(&setup, &name, &mut rng);
+        let ghost: Username = "ghost".parse().unwrap();
+        let binding = Binding { name: &name, server: &SERVER, exporter: &[5; 32] };
+        let nobody = Binding { name: &ghost, ..binding };
+        let mut server_rng = StdRng::from_seed([2; 32]);
+        let (mut known, mut unknown, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        let exchange = |message: Vec<u8>| {
+            let account = Some((&record, &CREDENTIAL));
+            known = setup.start_login(account, &message, &binding, &mut server_rng).unwrap().0;
+            let mut fake =
+                || setup.start_login(None, &message, &nobody, &mut server_rng).unwrap().0;
+            (unknown, again) = (fake(), fake());
+            unknown.clone()
+        };
+        assert!(client::login("correct horse", &nobody, &mut rng, exchange).is_none());
+        assert_eq!((known.len(), unknown.len()), (320, 320));
+        // The evaluated element, 32 bytes, is that of one OPRF key however often it is asked.
+        assert_eq!(unknown[..32], again[..32]);
+        assert_ne!(unknown[..32], known[..32]);
+        assert_ne!(unknown, again);
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        let (setup, mut rng, name) = setup();
+        let binding = Binding { name: &name, server: &SERVER, exporter: &[5; 32] };
+        for bytes in [&[][..], &[0; 32], &[0xff; 32], &[0xff; 96], &[1; 1000]] {
+            assert!(setup.start_registration(bytes, &CREDENTIAL).is_err());
+            assert!(finish_registration(bytes).is_err());
+            assert!(setup.start_login(None, bytes, &binding, &mut rng).is_err());
+            assert!(OpaqueSetup::from_bytes(bytes).is_err());
+        }
+    }
+}

@@ -23,6 +23,8 @@ mod presence;
 mod query;
 mod reply;
 mod signalling;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -199,3 +199,135 @@ fn stored(number: u64) -> i64 {
 fn loaded(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::device_list::{DeviceEntry, DeviceList};
+    use parlor_common::id::Username;
+    use parlor_common::identity::{AccountSecret, DeviceSecret};
+    use parlor_common::prekey::DhPublicBytes;
+    use parlor_common::time::Timestamp;
+    use parlor_common::wire::rendezvous::Argon2Params;
+
+    use super::*;
+    use crate::opaque::{CredentialId, Record};
+    use crate::server::{Creation, NewAccount};
+
+    fn account(name: &str, device: u8) -> Query {
+        let (name, at) = (name.parse::<Username>().unwrap(), Timestamp::from_millis(1));
+        let account = AccountSecret::from_seed(&[device; 32]);
+        let key = DeviceSecret::from_seed(&[device; 32]).public();
+        let entry = DeviceEntry::new(key, DhPublicBytes(Box::new([1; 384])), at);
+        let list = DeviceList::first(name.clone(), account.public(), entry, at);
+        let devices = list.sign(&account, None).verify(&name, &account.public()).unwrap();
+        Query::CreateAccount(Box::new(NewAccount {
+            devices,
+            credential: CredentialId([1; 32]),
+            record: Record(vec![2; 192]),
+            argon2: Argon2Params::DEFAULT,
+            account_box: vec![3; 60].into(),
+            recovery_box: vec![4; 60].into(),
+            at,
+        }))
+    }
+
+    fn ask(store: &mut Store, query: Query) -> Answer {
+        store.answer(vec![(QueryId(1), query)]).pop().unwrap().1
+    }
+
+    fn exists(store: &mut Store, name: &str) -> bool {
+        let answer = ask(store, Query::Credentials { name: name.parse().unwrap() });
+        matches!(answer, Answer::Credentials(Some(_)))
+    }
+
+    #[test]
+    fn of_two_registrations_of_a_name_in_one_turn_the_first_wins() {
+        let mut store = Store::in_memory().unwrap();
+        let queries = vec![(QueryId(1), account("alice", 1)), (QueryId(2), account("alice", 2))];
+        let answers = store.answer(queries);
+        let created: Vec<_> = answers
+            .into_iter()
+            .map(|(_, answer)| match answer {
+                Answer::Created(creation) => creation,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(created, [Creation::Created, Creation::NameTaken]);
+    }
+
+    #[test]
+    fn a_full_disk_makes_the_server_unavailable_and_leaves_nothing_half_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = Store::open(&path).unwrap();
+        ask(&mut store, account("alice", 1));
+        let pages: u32 =
+            store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        store.connection.pragma_update(None, "max_page_count", pages).unwrap();
+        let mut full = 0;
+        for device in 2..60 {
+            let name = format!("user{device}");
+            match ask(&mut store, account(&name, device)) {
+                Answer::Created(_) => assert!(exists(&mut store, &name)),
+                Answer::Unavailable => {
+                    full += 1;
+                    assert!(!exists(&mut store, &name));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(full > 0);
+        let devices: u32 = store
+            .connection
+            .query_row("SELECT count(*) FROM devices", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(devices, 59 - full);
+        // Room again, and all is well.
+        store.connection.pragma_update(None, "max_page_count", pages * 100).unwrap();
+        assert!(matches!(
+            ask(&mut store, account("later", 99)),
+            Answer::Created(Creation::Created)
+        ));
+    }
+
+    #[test]
+    fn a_database_that_is_locked_makes_the_server_unavailable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut store = Store::open(&path).unwrap();
+        store.connection.busy_timeout(Duration::ZERO).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        assert!(matches!(ask(&mut store, account("alice", 1)), Answer::Unavailable));
+        assert!(!exists(&mut store, "alice"));
+        other.execute_batch("COMMIT").unwrap();
+        assert!(matches!(ask(&mut store, account("alice", 1)), Answer::Created(_)));
+    }
+
+    #[test]
+    fn what_is_corrupt_is_unavailable_and_its_neighbours_are_not() {
+        let mut store = Store::in_memory().unwrap();
+        ask(&mut store, account("alice", 1));
+        ask(&mut store, account("bob", 2));
+        let scribble = "UPDATE accounts SET devices = '{' WHERE name = 'alice'";
+        store.connection.execute(scribble, []).unwrap();
+        let devices = |name: &str| Query::Devices { name: name.parse().unwrap() };
+        let answers =
+            store.answer(vec![(QueryId(1), devices("alice")), (QueryId(2), devices("bob"))]);
+        assert!(matches!(
+            answers[..],
+            [(QueryId(1), Answer::Unavailable), (QueryId(2), Answer::Devices(Some(_)))]
+        ));
+    }
+
+    #[test]
+    fn notes_are_kept_and_can_be_read_beside_a_running_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let store = Store::open(&path).unwrap();
+        assert_eq!(read_note(&path, "listen").unwrap(), None);
+        store.put_note("listen", "here").unwrap();
+        store.put_note("listen", "there").unwrap();
+        assert_eq!(read_note(&path, "listen").unwrap().as_deref(), Some("there"));
+    }
+}

@@ -207,3 +207,165 @@ fn no_exchange(first: &str) -> ErrorReply {
     let message = format!("nothing to finish: begin with {first} on this connection");
     refusal(ErrorCode::NoExchange, &message)
 }
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::wire::rendezvous::{Done, Request, User};
+
+    use super::super::testing::{PASSWORD, World, entry, first_list, name, secret, verified};
+    use super::*;
+    use crate::limits::Limits;
+    use crate::store::Store;
+
+    #[test]
+    fn who_registers_can_log_in_with_that_password_only() {
+        let mut world = World::new();
+        let alice = world.register("alice", 1);
+        assert!(world.try_call::<User>(alice, &Request::UserGet { name: name("alice") }).is_ok());
+
+        let other = world.connect(2);
+        let logged_in = world.login(other, "alice", PASSWORD).unwrap();
+        assert_eq!(logged_in.account_box.0, vec![7; 60]);
+        assert_eq!(logged_in.devices, first_list("alice", 1));
+        assert_eq!(world.login(other, "alice", "wrong").unwrap_err(), ErrorCode::WrongPassword);
+        assert_eq!(world.login(other, "ghost", "wrong").unwrap_err(), ErrorCode::WrongPassword);
+        // A login alone makes the device nobody's.
+        let refused = world.refused(other, &Request::UserGet { name: name("alice") });
+        assert_eq!(refused, ErrorCode::UnknownDevice);
+    }
+
+    #[test]
+    fn accounts_survive_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let open = || World::over(Store::open(&path).unwrap(), Limits::default());
+        let mut world = open();
+        world.register("alice", 1);
+        world.store.close().unwrap();
+
+        let mut world = open();
+        let known = world.connect(1);
+        assert!(world.try_call::<User>(known, &Request::UserGet { name: name("alice") }).is_ok());
+        let other = world.connect(2);
+        assert!(world.login(other, "alice", PASSWORD).is_ok());
+    }
+
+    #[test]
+    fn a_taken_name_is_told_at_the_end_only_and_evaluates_nothing_of_its_owners() {
+        let mut world = World::new();
+        world.register("alice", 1);
+        let mallory = world.connect(2);
+        // The same blinded element, evaluated under one account's OPRF key, is always the same:
+        // two starts differ, so that neither is the owner's.
+        let message = || Request::RegisterStart { name: name("alice"), message: blinded().into() };
+        let first: RegisterStarted = world.call(mallory, &message());
+        let second: RegisterStarted = world.call(mallory, &message());
+        assert_ne!(first.message.0[..32], second.message.0[..32]);
+
+        let devices = first_list("alice", 2);
+        let refused = world.try_register(mallory, "alice", devices).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NameTaken);
+        // The owner is untouched.
+        let other = world.connect(3);
+        assert!(world.login(other, "alice", PASSWORD).is_ok());
+    }
+
+    /// A canonical Ristretto255 element that is not the identity: the base point (RFC 9496 §4).
+    fn blinded() -> Vec<u8> {
+        vec![
+            0xe2, 0xf2, 0xae, 0x0a, 0x6a, 0xbc, 0x4e, 0x71, 0xa8, 0x84, 0xa9, 0x61, 0xc5, 0x00,
+            0x51, 0x5f, 0x58, 0xe3, 0x0b, 0x6a, 0xa5, 0x82, 0xdd, 0x8d, 0xb6, 0xa6, 0x59, 0x45,
+            0xe0, 0x8d, 0x2d, 0x76,
+        ]
+    }
+
+    #[test]
+    fn an_exchange_is_used_once() {
+        let mut world = World::new();
+        let conn = world.connect(1);
+        let finish = Request::LoginFinish { message: vec![0; 64].into() };
+        assert_eq!(world.refused(conn, &finish), ErrorCode::NoExchange);
+        assert_eq!(world.login(conn, "alice", "any"), Err(ErrorCode::WrongPassword));
+        assert_eq!(world.refused(conn, &finish), ErrorCode::NoExchange);
+
+        let upload = world.start_registration(conn, "alice");
+        let finish = |devices| {
+            let registration = Registration {
+                upload: upload.clone().into(),
+                devices,
+                account_box: vec![].into(),
+                recovery_box: vec![].into(),
+            };
+            Request::RegisterFinish(Box::new(registration))
+        };
+        // A login's last flight does not finish a registration, and uses it up.
+        let login = Request::LoginFinish { message: vec![0; 64].into() };
+        assert_eq!(world.refused(conn, &login), ErrorCode::NoExchange);
+        let refused = world.refused(conn, &finish(first_list("alice", 1)));
+        assert_eq!(refused, ErrorCode::NoExchange);
+    }
+
+    #[test]
+    fn a_first_list_is_the_names_own_with_this_device_alone() {
+        let mut world = World::new();
+        let conn = world.connect(1);
+        let another = verified("alice", first_list("alice", 1));
+        let mut both = another.list().clone();
+        both.devices.push(entry(2));
+        let second = another.with_device(entry(1), world.now);
+        let account = super::super::testing::account("alice");
+        for list in [
+            first_list("bob", 1),
+            first_list("alice", 2),
+            both.sign(&account, None),
+            second.sign(&account, None),
+        ] {
+            let refused = world.try_register(conn, "alice", list).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::BadDeviceList);
+        }
+        world.try_register(conn, "alice", first_list("alice", 1)).unwrap();
+        // A device is one account's.
+        let refused = world.try_register(conn, "carol", first_list("carol", 1)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::BadDeviceList);
+    }
+
+    #[test]
+    fn a_sealed_account_key_has_a_bound() {
+        let mut world = World::new();
+        let conn = world.connect(1);
+        let upload = world.start_registration(conn, "alice").into();
+        let registration = Registration {
+            upload,
+            devices: first_list("alice", 1),
+            account_box: vec![0; MAX_BOX + 1].into(),
+            recovery_box: vec![].into(),
+        };
+        let request = Request::RegisterFinish(Box::new(registration));
+        assert_eq!(world.refused(conn, &request), ErrorCode::Malformed);
+    }
+
+    #[test]
+    fn adding_a_device_needs_a_login_of_the_last_five_minutes() {
+        let (mut world, alice) = {
+            let mut world = World::new();
+            let alice = world.register("alice", 1);
+            (world, alice)
+        };
+        let first = verified("alice", first_list("alice", 1));
+        let account = super::super::testing::account("alice");
+        let next = first.with_device(entry(2), world.now).sign(&account, Some(&secret(1)));
+        let add = Request::DeviceAdd { devices: next };
+
+        let new = world.connect(2);
+        assert_eq!(world.refused(new, &add), ErrorCode::LoginNeeded);
+        world.login(new, "alice", PASSWORD).unwrap();
+        world.wait(std::time::Duration::from_secs(301));
+        assert_eq!(world.refused(new, &add), ErrorCode::LoginNeeded);
+        world.login(new, "alice", PASSWORD).unwrap();
+        world.wait(std::time::Duration::from_secs(299));
+        world.call::<Done>(new, &add);
+        assert_eq!(world.events(alice), [parlor_common::wire::rendezvous::Event::NewDevice {}]);
+        let user: User = world.call(new, &Request::UserGet { name: name("alice") });
+        assert_eq!(Request::DeviceAdd { devices: user.devices }, add);
+    }
+}

@@ -88,3 +88,114 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::wire::rendezvous::{ErrorCode, Presence, Present, Request, User};
+
+    use super::super::testing::{World, name, presence};
+    use super::super::{MAX_MALFORMED, MAX_WAITING};
+    use super::*;
+
+    #[test]
+    fn the_first_event_says_who_one_is_and_from_where() {
+        let mut world = World::new();
+        world.register("alice", 1);
+        for (device, expected) in [(1, Some(name("alice"))), (2, None)] {
+            let conn = world.connect(device);
+            let events = world.events(conn);
+            let [Event::Welcome { name, observed, now, next_key_hash }] = &events[..] else {
+                panic!("{events:?}");
+            };
+            assert_eq!((name, *now), (&expected, world.now));
+            assert_eq!(observed.to_string(), "192.0.2.7:5000");
+            assert_eq!(next_key_hash.0, [8; 32]);
+        }
+    }
+
+    #[test]
+    fn requests_that_come_before_the_device_is_known_wait() {
+        let mut world = World::new();
+        world.register("alice", 1);
+        let conn = world.begin_connect(1);
+        let request = serde_json::to_vec(&Request::UserGet { name: name("alice") }).unwrap();
+        let streams: Vec<_> = (0..=MAX_WAITING).map(|_| world.send(conn, &request)).collect();
+        world.settle();
+        for stream in &streams[..MAX_WAITING] {
+            assert!(world.reply::<User>(conn, *stream).is_ok());
+        }
+        let refused = world.reply::<User>(conn, streams[MAX_WAITING]).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::TooFast);
+    }
+
+    #[test]
+    fn the_newest_connection_of_a_device_wins() {
+        let (mut world, alice, bob) = World::friends();
+        world.call::<Present>(bob, &Request::PresenceWatch {});
+        let newer = world.connect(1);
+        assert_eq!(world.events(alice), [Event::Replaced {}]);
+        assert_eq!(world.closed(alice), Some(CloseReason::Replaced));
+        // The late news that the old one is gone does the new one no harm.
+        world.disconnect(alice);
+        let user = Request::UserGet { name: name("bob") };
+        assert!(world.try_call::<User>(newer, &user).is_ok());
+        let last = world.events(bob).pop();
+        assert!(last.is_none() || last == Some(presence("alice", true)));
+        let present: Present = world.call(bob, &Request::PresenceWatch {});
+        let expected = Presence { name: name("alice"), online: true, list_version: 1 };
+        assert_eq!(present.contacts, [expected]);
+    }
+
+    #[test]
+    fn an_account_is_online_until_its_last_connection_goes() {
+        let (mut world, alice, bob) = World::friends();
+        world.call::<Present>(bob, &Request::PresenceWatch {});
+        let stranger = world.connect(7);
+        world.disconnect(stranger);
+        assert_eq!(world.events(bob), []);
+        world.disconnect(alice);
+        assert_eq!(world.events(bob), [presence("alice", false)]);
+    }
+
+    #[test]
+    fn malformed_requests_are_answered_and_many_of_them_end_the_connection() {
+        let mut world = World::new();
+        let conn = world.connect(1);
+        for junk in [&b""[..], b"{", b"[]", b"\xff\xfe", b"{\"request\":\"user.get\"}"] {
+            let stream = world.send(conn, junk);
+            world.settle();
+            let refused = world.reply::<User>(conn, stream).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::Malformed);
+        }
+        for _ in 5..MAX_MALFORMED {
+            assert_eq!(world.closed(conn), None);
+            world.send(conn, b"junk");
+            world.settle();
+        }
+        assert_eq!(world.closed(conn), Some(CloseReason::Misbehaved));
+    }
+
+    #[test]
+    fn a_request_of_a_later_version_is_unsupported_and_no_misbehaviour() {
+        let mut world = World::new();
+        let conn = world.connect(1);
+        for _ in 0..=MAX_MALFORMED {
+            let stream = world.send(conn, b"{\"request\":\"relay.allocate\",\"x\":1}");
+            world.settle();
+            let refused = world.reply::<User>(conn, stream).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::Unsupported);
+        }
+        assert_eq!(world.closed(conn), None);
+    }
+
+    #[test]
+    fn a_stopping_server_says_so() {
+        let (mut world, alice, bob) = World::friends();
+        world.server.handle_stopping(world.now);
+        world.settle();
+        for conn in [alice, bob] {
+            assert_eq!(world.events(conn), [Event::Stopping {}]);
+            assert_eq!(world.closed(conn), Some(CloseReason::Stopping));
+        }
+    }
+}

@@ -189,3 +189,252 @@ fn bad_card(error: CardError) -> ErrorReply {
 fn too_many_contacts() -> ErrorReply {
     refusal(ErrorCode::TooFast, "an account holds no more contacts; remove one first")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parlor_common::wire::rendezvous::{Done, Held, HeldKind, KnownContact, Request};
+
+    use super::super::ConnId;
+    use super::super::testing::{World, card, name};
+    use super::*;
+    use crate::limits::Limits;
+
+    fn two() -> (World, ConnId, ConnId) {
+        let mut world = World::new();
+        let (alice, bob) = (world.register("alice", 1), world.register("bob", 2));
+        (world, alice, bob)
+    }
+
+    fn contacts(world: &mut World, conn: ConnId) -> Vec<(String, bool)> {
+        let known = world.call::<Contacts>(conn, &Request::ContactList {}).contacts.into_iter();
+        known.map(|KnownContact { name, mutual }| (name.to_string(), mutual)).collect()
+    }
+
+    fn kinds(items: &[Held]) -> Vec<(&str, &str)> {
+        let kind = |item: &HeldKind| match item {
+            HeldKind::Request { .. } => "request",
+            HeldKind::Accepted { .. } => "accepted",
+            HeldKind::Declined {} => "declined",
+            HeldKind::Unknown => "unknown",
+        };
+        items.iter().map(|item| (item.from.as_str(), kind(&item.what))).collect()
+    }
+
+    #[test]
+    fn a_request_is_held_until_it_is_acknowledged() {
+        let (mut world, alice, bob) = two();
+        world.ask(alice, ("alice", 1), "bob");
+        assert_eq!(world.events(bob), [Event::Held {}]);
+        assert_eq!(contacts(&mut world, alice), [("bob".to_owned(), false)]);
+        assert_eq!(contacts(&mut world, bob), []);
+
+        let items = world.held(bob);
+        assert_eq!(kinds(&items), [("alice", "request")]);
+        assert_eq!(items, world.held(bob));
+        // Somebody else's acknowledgement forgets nothing.
+        let ids: Vec<u64> = items.iter().map(|item| item.id).collect();
+        world.call::<Done>(alice, &Request::HeldAck { ids: ids.clone() });
+        assert_eq!(items, world.held(bob));
+        world.call::<Done>(bob, &Request::HeldAck { ids });
+        assert_eq!(world.held(bob), []);
+        let many = Request::HeldAck { ids: (0..17).collect() };
+        assert_eq!(world.refused(bob, &many), ErrorCode::Malformed);
+    }
+
+    #[test]
+    fn a_card_reaches_the_other_side_as_it_was_signed() {
+        let (mut world, alice, bob) = two();
+        world.ask(alice, ("alice", 1), "bob");
+        let [Held { what: HeldKind::Request { card: shown }, .. }] = &world.held(bob)[..] else {
+            panic!("one request");
+        };
+        assert_eq!(**shown, card("alice", 1, "bob"));
+    }
+
+    #[test]
+    fn both_may_be_offline_in_turn() {
+        let (mut world, alice, bob) = two();
+        world.disconnect(bob);
+        world.ask(alice, ("alice", 1), "bob");
+        world.disconnect(alice);
+        let bob = world.connect(2);
+        assert!(world.events(bob).contains(&Event::Held {}));
+        world.accept(bob, ("bob", 2), "alice");
+        world.disconnect(bob);
+        let alice = world.connect(1);
+        assert!(world.events(alice).contains(&Event::Held {}));
+        assert_eq!(kinds(&world.held(alice)), [("bob", "accepted")]);
+        assert_eq!(contacts(&mut world, alice), [("bob".to_owned(), true)]);
+    }
+
+    #[test]
+    fn an_acceptance_may_be_said_twice_and_a_request_is_not_held_after_it() {
+        let (mut world, alice, bob) = two();
+        world.ask(alice, ("alice", 1), "bob");
+        world.accept(bob, ("bob", 2), "alice");
+        world.accept(bob, ("bob", 2), "alice");
+        assert_eq!(world.held(bob), []);
+        assert_eq!(kinds(&world.held(alice)), [("bob", "accepted")]);
+        // Neither is there anything left to ask.
+        world.ask(alice, ("alice", 1), "bob");
+        assert_eq!(world.held(bob), []);
+    }
+
+    #[test]
+    fn asking_somebody_who_has_asked_accepts() {
+        for acknowledged in [false, true] {
+            let (mut world, alice, bob) = two();
+            world.ask(alice, ("alice", 1), "bob");
+            if acknowledged {
+                let ids = world.held(bob).iter().map(|item| item.id).collect();
+                world.call::<Done>(bob, &Request::HeldAck { ids });
+            }
+            world.ask(bob, ("bob", 2), "alice");
+            assert_eq!(kinds(&world.held(alice)), [("bob", "accepted")]);
+            let items = world.held(bob);
+            assert_eq!(kinds(&items), [("alice", "accepted")]);
+            let HeldKind::Accepted { card: shown } = &items[0].what else { panic!() };
+            assert_eq!(**shown, card("alice", 1, "bob"));
+            assert_eq!(contacts(&mut world, alice), [("bob".to_owned(), true)]);
+            assert_eq!(contacts(&mut world, bob), [("alice".to_owned(), true)]);
+        }
+    }
+
+    #[test]
+    fn a_declined_asker_hears_of_it_and_may_ask_again() {
+        let (mut world, alice, bob) = two();
+        let decline = Request::ContactAnswer { name: name("alice"), card: None };
+        world.ask(alice, ("alice", 1), "bob");
+        world.call::<Done>(bob, &decline);
+        assert_eq!(world.events(alice), [Event::Held {}]);
+        assert_eq!(kinds(&world.held(alice)), [("bob", "declined")]);
+        assert_eq!(world.held(bob), []);
+        assert_eq!(contacts(&mut world, alice), []);
+        assert_eq!(world.refused(bob, &decline), ErrorCode::UnknownUser);
+        world.ask(alice, ("alice", 1), "bob");
+        assert_eq!(kinds(&world.held(bob)), [("alice", "request")]);
+    }
+
+    #[test]
+    fn nobody_accepts_what_was_not_asked() {
+        let (mut world, _, bob) = two();
+        for asker in ["alice", "ghost"] {
+            let card = Some(Box::new(card("bob", 2, asker)));
+            let accept = Request::ContactAnswer { name: name(asker), card };
+            assert_eq!(world.refused(bob, &accept), ErrorCode::UnknownUser);
+        }
+    }
+
+    #[test]
+    fn a_contact_who_was_removed_is_asked_anew() {
+        let (mut world, alice, bob) = World::friends();
+        world.call::<Done>(bob, &Request::ContactRemove { name: name("alice") });
+        assert_eq!(contacts(&mut world, alice), [("bob".to_owned(), false)]);
+        assert_eq!(contacts(&mut world, bob), []);
+        world.ask(bob, ("bob", 2), "alice");
+        assert_eq!(kinds(&world.held(alice)), [("bob", "request")]);
+        assert_eq!(contacts(&mut world, alice), [("bob".to_owned(), false)]);
+        world.accept(alice, ("alice", 1), "bob");
+        assert_eq!(contacts(&mut world, alice), [("bob".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_request_can_be_taken_back() {
+        let (mut world, alice, bob) = two();
+        world.ask(alice, ("alice", 1), "bob");
+        world.call::<Done>(alice, &Request::ContactRemove { name: name("bob") });
+        assert_eq!(world.held(bob), []);
+        let card = Some(Box::new(card("bob", 2, "alice")));
+        let accept = Request::ContactAnswer { name: name("alice"), card };
+        assert_eq!(world.refused(bob, &accept), ErrorCode::UnknownUser);
+    }
+
+    #[test]
+    fn a_card_must_be_the_askers_own_and_for_whom_it_asks() {
+        let (mut world, alice, _) = two();
+        for (to, card) in [
+            ("bob", card("alice", 1, "carol")),
+            ("bob", card("bob", 2, "bob")),
+            ("bob", card("mallory", 1, "bob")),
+            ("alice", card("alice", 1, "alice")),
+        ] {
+            let request = Request::ContactRequest { name: name(to), card: Box::new(card) };
+            assert_eq!(world.refused(alice, &request), ErrorCode::BadCard);
+        }
+    }
+
+    #[test]
+    fn asking_nobody_is_answered_like_asking_somebody() {
+        let (mut world, alice, _) = two();
+        world.ask(alice, ("alice", 1), "ghost");
+        assert_eq!(contacts(&mut world, alice), []);
+    }
+
+    #[test]
+    fn one_request_is_open_for_a_pair_and_so_many_are_new_in_a_day() {
+        let limits = Limits { contact_requests_per_day: 2, ..Limits::default() };
+        let mut world = World::limited(limits);
+        let alice = world.register("alice", 1);
+        let bob = world.register("bob", 2);
+        world.register("carol", 3);
+        world.register("dave", 4);
+        world.ask(alice, ("alice", 1), "bob");
+        world.ask(alice, ("alice", 1), "bob");
+        assert_eq!(world.held(bob).len(), 1);
+        world.wait(Duration::from_secs(60));
+        world.ask(alice, ("alice", 1), "carol");
+
+        let card = Box::new(card("alice", 1, "dave"));
+        let third = Request::ContactRequest { name: name("dave"), card };
+        let refused = world.try_call::<Done>(alice, &third).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::TooFast);
+        // Taking one back does not make room for another.
+        world.call::<Done>(alice, &Request::ContactRemove { name: name("bob") });
+        assert_eq!(world.refused(alice, &third), ErrorCode::TooFast);
+        world.now = refused.until.unwrap();
+        world.call::<Done>(alice, &third);
+    }
+
+    #[test]
+    fn contacts_and_what_is_held_have_bounds() {
+        let limits = Limits { contacts: 1, held_requests: 1, ..Limits::default() };
+        let mut world = World::limited(limits);
+        let alice = world.register("alice", 1);
+        let bob = world.register("bob", 2);
+        world.register("carol", 3);
+        world.ask(alice, ("alice", 1), "carol");
+        let request = |from, device, to| Request::ContactRequest {
+            name: name(to),
+            card: Box::new(card(from, device, to)),
+        };
+        assert_eq!(world.refused(alice, &request("alice", 1, "bob")), ErrorCode::TooFast);
+        let full = world.refused(bob, &request("bob", 2, "carol"));
+        assert_eq!(full, ErrorCode::Unavailable);
+        world.ask(bob, ("bob", 2), "alice");
+        let answer = Some(Box::new(card("alice", 1, "bob")));
+        let accept = Request::ContactAnswer { name: name("bob"), card: answer };
+        assert_eq!(world.refused(alice, &accept), ErrorCode::TooFast);
+    }
+
+    #[test]
+    fn strangers_ask_nobody() {
+        let mut world = World::new();
+        world.register("alice", 1);
+        let stranger = world.connect(2);
+        for request in [
+            Request::ContactList {},
+            Request::HeldGet {},
+            Request::HeldAck { ids: vec![1] },
+            Request::ContactRemove { name: name("alice") },
+            Request::ContactAnswer { name: name("alice"), card: None },
+            Request::ContactRequest {
+                name: name("alice"),
+                card: Box::new(card("bob", 2, "alice")),
+            },
+        ] {
+            assert_eq!(world.refused(stranger, &request), ErrorCode::UnknownDevice);
+        }
+    }
+}

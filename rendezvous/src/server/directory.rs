@@ -113,3 +113,109 @@ fn next_list(
 pub(super) fn unknown_user() -> ErrorReply {
     refusal(ErrorCode::UnknownUser, "nobody has that name here")
 }
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::wire::rendezvous::{Done, Presence, Present, Request};
+
+    use super::super::testing::{
+        PASSWORD, World, account, entry, first_list, name, secret, verified,
+    };
+    use super::*;
+
+    /// Alice with device 1, and device 2 with a fresh login.
+    fn logged_in() -> (World, super::super::ConnId) {
+        let mut world = World::new();
+        world.register("alice", 1);
+        let new = world.connect(2);
+        world.login(new, "alice", PASSWORD).unwrap();
+        (world, new)
+    }
+
+    #[test]
+    fn a_new_list_must_follow_and_add_this_device_only() {
+        let (mut world, new) = logged_in();
+        world.register("bob", 4);
+        let first = verified("alice", first_list("alice", 1));
+        let sign =
+            |list: parlor_common::device_list::DeviceList| list.sign(&account("alice"), None);
+        let good = first.with_device(entry(2), world.now);
+        let mut skipping = good.clone();
+        skipping.version = 3;
+        let mut unchained = good.clone();
+        unchained.previous = Some(good.hash());
+        let mut with_another = good.clone();
+        with_another.devices.push(entry(3));
+        let refused = [
+            sign(first.list().clone()),
+            sign(first.with_device(entry(3), world.now)),
+            sign(skipping),
+            sign(unchained),
+            sign(with_another),
+            good.clone().sign(&account("mallory"), None),
+        ];
+        for devices in refused {
+            let code = world.refused(new, &Request::DeviceAdd { devices });
+            assert_eq!(code, ErrorCode::BadDeviceList);
+        }
+        world.call::<Done>(new, &Request::DeviceAdd { devices: sign(good.clone()) });
+        // The same again does not follow what is in force now.
+        let again = world.refused(new, &Request::DeviceAdd { devices: sign(good) });
+        assert_eq!(again, ErrorCode::BadDeviceList);
+    }
+
+    #[test]
+    fn of_two_lists_that_follow_the_same_one_only_the_first_is_taken() {
+        let (mut world, new) = logged_in();
+        let other = world.connect(3);
+        world.login(other, "alice", PASSWORD).unwrap();
+        let first = verified("alice", first_list("alice", 1));
+        let add = |device: u8| {
+            let devices = first.with_device(entry(device), first.list().at);
+            let request = Request::DeviceAdd { devices: devices.sign(&account("alice"), None) };
+            serde_json::to_vec(&request).unwrap()
+        };
+        // Both are judged by the same list before either is stored.
+        let (one, two) = (world.send(new, &add(2)), world.send(other, &add(3)));
+        world.settle();
+        assert_eq!(world.reply::<Done>(new, one), Ok(Done {}));
+        let refused = world.reply::<Done>(other, two).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::BadDeviceList);
+    }
+
+    #[test]
+    fn a_device_that_belongs_to_somebody_else_is_not_added() {
+        let (mut world, _) = logged_in();
+        let bob = world.register("bob", 4);
+        world.login(bob, "alice", PASSWORD).unwrap();
+        let first = verified("alice", first_list("alice", 1));
+        let devices = first.with_device(entry(4), world.now).sign(&account("alice"), None);
+        let refused = world.refused(bob, &Request::DeviceAdd { devices });
+        assert_eq!(refused, ErrorCode::BadDeviceList);
+    }
+
+    #[test]
+    fn contacts_hear_of_a_new_list() {
+        let (mut world, alice, bob) = World::friends();
+        world.call::<Present>(bob, &Request::PresenceWatch {});
+        let new = world.connect(3);
+        world.login(new, "alice", PASSWORD).unwrap();
+        let first = verified("alice", first_list("alice", 1));
+        let next = first.with_device(entry(3), world.now);
+        let devices = next.sign(&account("alice"), Some(&secret(1)));
+        world.call::<Done>(new, &Request::DeviceAdd { devices });
+        let presence = Presence { name: name("alice"), online: true, list_version: 2 };
+        assert_eq!(world.events(bob), [Event::Presence(presence)]);
+        assert_eq!(world.events(alice), [Event::NewDevice {}]);
+    }
+
+    #[test]
+    fn strangers_look_nobody_up_and_unknown_names_are_told_to_the_others() {
+        let mut world = World::new();
+        let stranger = world.connect(1);
+        let look_up = Request::UserGet { name: name("ghost") };
+        assert_eq!(world.refused(stranger, &look_up), ErrorCode::UnknownDevice);
+        let alice = world.register("alice", 2);
+        assert_eq!(world.refused(alice, &look_up), ErrorCode::UnknownUser);
+    }
+}

@@ -68,3 +68,70 @@ impl Server {
         Presence { online: self.connections.is_online(&name), name, list_version }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::wire::rendezvous::{Done, ErrorCode, Request};
+
+    use super::super::ConnId;
+    use super::super::testing::{World, name, presence};
+    use super::*;
+
+    fn watch(world: &mut World, conn: ConnId) -> Vec<(String, bool)> {
+        let present = world.call::<Present>(conn, &Request::PresenceWatch {});
+        present.contacts.into_iter().map(|who| (who.name.to_string(), who.online)).collect()
+    }
+
+    #[test]
+    fn contacts_see_each_other_come_and_go() {
+        let (mut world, alice, bob) = World::friends();
+        assert_eq!(watch(&mut world, alice), [("bob".to_owned(), true)]);
+        world.disconnect(bob);
+        assert_eq!(world.events(alice), [presence("bob", false)]);
+        let bob = world.connect(2);
+        assert_eq!(world.events(alice), [presence("bob", true)]);
+        // Bob does not watch, and is told nothing.
+        world.events(bob);
+        world.disconnect(alice);
+        assert_eq!(world.events(bob), []);
+        assert_eq!(watch(&mut world, bob), [("alice".to_owned(), false)]);
+    }
+
+    #[test]
+    fn who_is_no_contact_or_not_yet_sees_nothing() {
+        let mut world = World::new();
+        let (alice, bob) = (world.register("alice", 1), world.register("bob", 2));
+        assert_eq!(watch(&mut world, alice), []);
+        world.ask(alice, ("alice", 1), "bob");
+        assert_eq!(watch(&mut world, alice), []);
+        world.disconnect(bob);
+        let bob = world.connect(2);
+        assert_eq!(world.events(alice), []);
+        // From the moment of the acceptance on, both know.
+        watch(&mut world, bob);
+        world.events(bob);
+        world.accept(bob, ("bob", 2), "alice");
+        assert_eq!(world.events(alice), [Event::Held {}, presence("bob", true)]);
+        assert_eq!(world.events(bob), [presence("alice", true)]);
+    }
+
+    #[test]
+    fn a_contact_that_was_removed_sees_the_other_go_and_never_come_back() {
+        let (mut world, alice, bob) = World::friends();
+        watch(&mut world, alice);
+        world.call::<Done>(bob, &Request::ContactRemove { name: name("alice") });
+        assert_eq!(world.events(alice), [presence("bob", false)]);
+        world.disconnect(bob);
+        world.connect(2);
+        assert_eq!(world.events(alice), []);
+        assert_eq!(watch(&mut world, alice), []);
+    }
+
+    #[test]
+    fn a_stranger_watches_nobody() {
+        let mut world = World::new();
+        let stranger = world.connect(1);
+        let refused = world.refused(stranger, &Request::PresenceWatch {});
+        assert_eq!(refused, ErrorCode::UnknownDevice);
+    }
+}

@@ -1,0 +1,278 @@
+//! Core and store in memory, with clients that speak in requests and listen to events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parlor_common::card::Card;
+use parlor_common::device_list::{DeviceEntry, DeviceList, SignedDeviceList, VerifiedDeviceList};
+use parlor_common::id::Username;
+use parlor_common::identity::{AccountSecret, DeviceSecret, ServerKey};
+use parlor_common::prekey::DhPublicBytes;
+use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::{
+    Done, ErrorCode, ErrorReply, Event, Held, HeldItems, LoggedIn, LoginStarted, Presence,
+    RegisterStarted, Registration, Reply, Request,
+};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::{CloseReason, ConnId, Output, Server, ServerParams, StreamId};
+use crate::limits::Limits;
+use crate::opaque::{Binding, OpaqueSetup, client};
+use crate::store::Store;
+use crate::turn::settle;
+
+pub(super) const SERVER: ServerKey = ServerKey::from_bytes([9; 32]);
+pub(super) const PASSWORD: &str = "correct horse battery";
+const EPOCH: u64 = 1_800_000_000_000;
+
+pub(super) struct World {
+    pub(super) server: Server,
+    pub(super) store: Store,
+    pub(super) now: Timestamp,
+    rng: StdRng,
+    last: u64,
+    events: BTreeMap<ConnId, Vec<Event>>,
+    closed: BTreeMap<ConnId, CloseReason>,
+    replies: BTreeMap<(ConnId, StreamId), Vec<u8>>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::limited(Limits::default())
+    }
+
+    pub(super) fn limited(limits: Limits) -> Self {
+        Self::over(Store::in_memory().unwrap(), limits)
+    }
+
+    pub(super) fn over(store: Store, limits: Limits) -> Self {
+        // The same secrets in every world, as a restarted server has.
+        let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
+        let contacts = limits.of_contacts();
+        let params = ServerParams { key: SERVER, next_key_hash: [8; 32], opaque, contacts };
+        Self {
+            server: Server::new(params),
+            store,
+            now: Timestamp::from_millis(EPOCH),
+            rng: StdRng::from_seed([2; 32]),
+            last: 0,
+            events: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            replies: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn wait(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+    }
+
+    /// Connects the device of a seed; what the server asks and tells is not looked at yet.
+    pub(super) fn begin_connect(&mut self, device: u8) -> ConnId {
+        self.last += 1;
+        let conn = ConnId(self.last);
+        let address = "192.0.2.7:5000".parse().unwrap();
+        let key = secret(device).public();
+        self.server.handle_connected(conn, key, address, exporter(conn), self.now);
+        conn
+    }
+
+    pub(super) fn connect(&mut self, device: u8) -> ConnId {
+        let conn = self.begin_connect(device);
+        self.settle();
+        conn
+    }
+
+    pub(super) fn disconnect(&mut self, conn: ConnId) {
+        self.server.handle_disconnected(conn, self.now);
+        self.settle();
+    }
+
+    pub(super) fn settle(&mut self) {
+        for output in settle(&mut self.server, &mut self.store, self.now, &mut self.rng) {
+            match output {
+                Output::Query(..) => panic!("settled"),
+                Output::Reply { conn, stream, payload } => {
+                    assert!(self.replies.insert((conn, stream), payload).is_none());
+                }
+                Output::Event { conn, payload } => {
+                    let event = serde_json::from_slice(&payload).unwrap();
+                    self.events.entry(conn).or_default().push(event);
+                }
+                Output::Close { conn, reason } => {
+                    self.closed.insert(conn, reason);
+                }
+            }
+        }
+    }
+
+    /// Sends bytes as a request; what becomes of them is not looked at yet.
+    pub(super) fn send(&mut self, conn: ConnId, payload: &[u8]) -> StreamId {
+        self.last += 1;
+        let stream = StreamId(self.last);
+        self.server.handle_request(conn, stream, payload, self.now, &mut self.rng);
+        stream
+    }
+
+    /// The reply to a request, taken.
+    pub(super) fn reply<T: DeserializeOwned>(
+        &mut self,
+        conn: ConnId,
+        stream: StreamId,
+    ) -> Result<T, ErrorReply> {
+        let payload = self.replies.remove(&(conn, stream)).expect("a reply");
+        match serde_json::from_slice(&payload).unwrap() {
+            Reply::Ok(body) => Ok(body),
+            Reply::Error(error) => Err(error),
+        }
+    }
+
+    pub(super) fn try_call<T: DeserializeOwned>(
+        &mut self,
+        conn: ConnId,
+        request: &Request,
+    ) -> Result<T, ErrorReply> {
+        let stream = self.send(conn, &serde_json::to_vec(request).unwrap());
+        self.settle();
+        self.reply(conn, stream)
+    }
+
+    pub(super) fn call<T: DeserializeOwned>(&mut self, conn: ConnId, request: &Request) -> T {
+        self.try_call(conn, request).unwrap()
+    }
+
+    pub(super) fn refused(&mut self, conn: ConnId, request: &Request) -> ErrorCode {
+        self.try_call::<serde_json::Value>(conn, request).unwrap_err().code
+    }
+
+    /// The events of a connection since the last look.
+    pub(super) fn events(&mut self, conn: ConnId) -> Vec<Event> {
+        self.events.remove(&conn).unwrap_or_default()
+    }
+
+    pub(super) fn closed(&self, conn: ConnId) -> Option<CloseReason> {
+        self.closed.get(&conn).copied()
+    }
+
+    /// First flight of a registration, and what is needed for the last.
+    pub(super) fn start_registration(&mut self, conn: ConnId, as_name: &str) -> Vec<u8> {
+        let mut rng = StdRng::from_seed([3; 32]);
+        let exchange = |message: Vec<u8>| {
+            let request = Request::RegisterStart { name: name(as_name), message: message.into() };
+            self.call::<RegisterStarted>(conn, &request).message.0
+        };
+        client::register(PASSWORD, &name(as_name), &SERVER, &mut rng, exchange).0
+    }
+
+    pub(super) fn try_register(
+        &mut self,
+        conn: ConnId,
+        name: &str,
+        devices: SignedDeviceList,
+    ) -> Result<Done, ErrorReply> {
+        let upload = self.start_registration(conn, name).into();
+        let (account_box, recovery_box) = (vec![7; 60].into(), vec![8; 60].into());
+        let registration = Registration { upload, devices, account_box, recovery_box };
+        self.try_call(conn, &Request::RegisterFinish(Box::new(registration)))
+    }
+
+    /// Connects a device and registers an account with it.
+    pub(super) fn register(&mut self, name: &str, device: u8) -> ConnId {
+        let conn = self.connect(device);
+        self.try_register(conn, name, first_list(name, device)).unwrap();
+        self.events(conn);
+        conn
+    }
+
+    /// Both flights of a login; a client that notices the wrong password sends garbage.
+    pub(super) fn login(
+        &mut self,
+        conn: ConnId,
+        as_name: &str,
+        password: &str,
+    ) -> Result<LoggedIn, ErrorCode> {
+        let (as_name, exporter) = (name(as_name), exporter(conn));
+        let binding = Binding { name: &as_name, server: &SERVER, exporter: &exporter };
+        let mut rng = StdRng::from_seed([4; 32]);
+        let exchange = |message: Vec<u8>| {
+            let request = Request::LoginStart { name: as_name.clone(), message: message.into() };
+            self.call::<LoginStarted>(conn, &request).message.0
+        };
+        let last = client::login(password, &binding, &mut rng, exchange);
+        let message = last.map_or_else(|| vec![1; 64], |(message, _)| message).into();
+        let finished = self.try_call(conn, &Request::LoginFinish { message });
+        finished.map_err(|error| error.code)
+    }
+
+    /// Asks, as the account that signed up with `device`.
+    pub(super) fn ask(&mut self, conn: ConnId, from: (&str, u8), to: &str) {
+        let card = Box::new(card(from.0, from.1, to));
+        self.call::<Done>(conn, &Request::ContactRequest { name: name(to), card });
+    }
+
+    pub(super) fn accept(&mut self, conn: ConnId, by: (&str, u8), asker: &str) {
+        let card = Some(Box::new(card(by.0, by.1, asker)));
+        self.call::<Done>(conn, &Request::ContactAnswer { name: name(asker), card });
+    }
+
+    /// Registers alice (device 1) and bob (device 2), and makes them contacts.
+    pub(super) fn friends() -> (Self, ConnId, ConnId) {
+        let mut world = Self::new();
+        let (alice, bob) = (world.register("alice", 1), world.register("bob", 2));
+        world.ask(alice, ("alice", 1), "bob");
+        world.accept(bob, ("bob", 2), "alice");
+        for conn in [alice, bob] {
+            let ids = world.held(conn).into_iter().map(|item| item.id).collect();
+            world.call::<Done>(conn, &Request::HeldAck { ids });
+            world.events(conn);
+        }
+        (world, alice, bob)
+    }
+
+    pub(super) fn held(&mut self, conn: ConnId) -> Vec<Held> {
+        self.call::<HeldItems>(conn, &Request::HeldGet {}).items
+    }
+}
+
+pub(super) fn name(text: &str) -> Username {
+    text.parse().unwrap()
+}
+
+pub(super) fn secret(device: u8) -> DeviceSecret {
+    DeviceSecret::from_seed(&[device; 32])
+}
+
+fn exporter(conn: ConnId) -> [u8; 32] {
+    Sha256::digest(conn.0.to_be_bytes()).into()
+}
+
+/// The account key of a name.
+pub(super) fn account(name: &str) -> AccountSecret {
+    AccountSecret::from_seed(&Sha256::digest(name).into())
+}
+
+pub(super) fn entry(device: u8) -> DeviceEntry {
+    let dh = DhPublicBytes(Box::new([device; 384]));
+    DeviceEntry::new(secret(device).public(), dh, Timestamp::from_millis(EPOCH))
+}
+
+pub(super) fn first_list(of: &str, device: u8) -> SignedDeviceList {
+    let at = Timestamp::from_millis(EPOCH);
+    let key = account(of).public();
+    DeviceList::first(name(of), key, entry(device), at).sign(&account(of), None)
+}
+
+pub(super) fn verified(of: &str, list: SignedDeviceList) -> VerifiedDeviceList {
+    list.verify(&name(of), &account(of).public()).unwrap()
+}
+
+pub(super) fn card(from: &str, device: u8, to: &str) -> Card {
+    let devices = verified(from, first_list(from, device));
+    Card::sign(&devices, name(to), Timestamp::from_millis(EPOCH), &secret(device))
+}
+
+pub(super) fn presence(of: &str, online: bool) -> Event {
+    Event::Presence(Presence { name: name(of), online, list_version: 1 })
+}
