@@ -374,9 +374,9 @@ mod tests {
     fn the_recovery_code_opens_the_account_key() {
         let world = registered();
         let code = world.account.recovery_code.expose_text().parse().unwrap();
-        let opener = Opener::Recovery(&code);
-        let opened = sealed::open(&world.registration.recovery_box, &place().name, opener).unwrap();
-        assert_eq!(opened.public(), world.account.identity.account_key);
+        let sealed = &world.registration.recovery_box;
+        let account = sealed::open(sealed, &place().name, Opener::Recovery(&code)).unwrap();
+        assert_eq!(account.public(), world.account.identity.account_key);
     }
 
     #[test]

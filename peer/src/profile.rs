@@ -1,7 +1,7 @@
 //! The profile folder: the database, its key, and the lock by which one process owns them.
 //!
 //! ```text
-//! profile.db      everything (SQLCipher), 0600
+//! profile.db      everything, in SQLCipher, 0600
 //! profile.key     the database's key, 64 hexadecimal digits, 0600
 //! profile.lock    locked by the process that uses the profile; says which
 //! ```
@@ -34,7 +34,7 @@ const LOCK: &str = "profile.lock";
 const MAX_KEY_FILE: u64 = 100;
 const NEW_DATABASE: &str = "profile.db.new";
 const NEW_KEY: &str = "profile.key.new";
-/// What SQLite puts behind a database's name for its log and its shared memory.
+/// What `SQLite` puts behind a database's name for its log and its shared memory.
 const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Why a profile could not be made or opened. The messages are for people and say what to do.
@@ -262,4 +262,216 @@ fn parse_key(digits: &[u8]) -> Option<StoreKey> {
     let fits = digits.len() == 2 * StoreKey::LEN;
     let decoded = fits.then(|| HEXLOWER.decode_mut(digits, key.as_mut_slice()).is_ok())?;
     decoded.then_some(StoreKey::new(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::fixture::{identity, name, receive, received};
+
+    struct Folder(TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(TempDir::new().unwrap())
+        }
+
+        fn home(&self) -> Home {
+            Home::new(self.0.path().join("home"))
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.home().path().join(name)
+        }
+
+        /// The names in the home folder, but for the lock file.
+        fn files(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.home().path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.filter(|name| name != LOCK).collect();
+            names.sort();
+            names
+        }
+
+        fn lock(&self) -> ProfileLock {
+            self.home().lock("parlor test").unwrap()
+        }
+
+        /// A folder with alice's profile.
+        fn registered() -> Self {
+            let folder = Self::new();
+            let lock = folder.lock();
+            prepare(&lock).unwrap().keep().unwrap().close().unwrap();
+            folder
+        }
+    }
+
+    fn prepare(lock: &ProfileLock) -> Result<PreparedProfile, ProfileError> {
+        lock.prepare(&identity(), &mut StdRng::seed_from_u64(1))
+    }
+
+    #[cfg(unix)]
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[cfg(unix)]
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_profile_that_was_kept_opens_again() {
+        let folder = Folder::registered();
+        assert_eq!(folder.files(), [DATABASE, KEY]);
+        let lock = folder.lock();
+        let mut store = lock.open().unwrap();
+        store.commit(&[receive(received(1))]).unwrap();
+        let reader = folder.home().open_read_only().unwrap();
+        assert_eq!(reader.identity().unwrap().name, name("alice"));
+        assert_eq!(reader.history(&name("bob"), 50, None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_profile_that_was_not_kept_leaves_nothing() {
+        let folder = Folder::new();
+        let lock = folder.lock();
+        let prepared = prepare(&lock).unwrap();
+        assert_eq!(folder.files(), [NEW_DATABASE, NEW_KEY]);
+        assert!(matches!(lock.open(), Err(ProfileError::NoProfile)));
+        drop(prepared);
+        assert_eq!(folder.files(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_a_process_left_that_was_ended_midway_is_replaced() {
+        let folder = Folder::new();
+        let lock = folder.lock();
+        for name in [NEW_DATABASE, "profile.db.new-wal", NEW_KEY, KEY] {
+            fs::write(folder.file(name), "half").unwrap();
+        }
+        assert!(matches!(lock.open(), Err(ProfileError::NoProfile)));
+        let store = prepare(&lock).unwrap().keep().unwrap();
+        assert_eq!(store.reader().identity().unwrap().name, name("alice"));
+    }
+
+    #[test]
+    fn a_folder_takes_one_profile() {
+        let folder = Folder::registered();
+        let lock = folder.lock();
+        let refused = prepare(&lock).unwrap_err();
+        let words = "this folder already holds alice's profile; choose another --home";
+        assert_eq!(refused.to_string(), words);
+        fs::remove_file(folder.file(KEY)).unwrap();
+        assert!(matches!(lock.refuse_existing(), Err(ProfileError::Exists(None))));
+        assert!(prepare(&lock).is_err());
+        assert!(!folder.file(KEY).exists());
+    }
+
+    #[test]
+    fn a_second_holder_is_told_who_is_the_first() {
+        let folder = Folder::new();
+        let lock = folder.home().lock("parlor listen").unwrap();
+        let refused = folder.home().lock("parlor chat").unwrap_err();
+        let words = format!("in use by parlor listen, process {}", std::process::id());
+        assert!(refused.to_string().ends_with(&words), "{refused}");
+        drop(lock);
+        folder.home().lock("parlor chat").unwrap();
+    }
+
+    #[test]
+    fn without_a_profile_the_words_say_how_to_get_one() {
+        let folder = Folder::new();
+        let refused = folder.home().open_read_only().unwrap_err();
+        let words = "no account here yet: parlor register NAME --server LINK";
+        assert_eq!(refused.to_string(), words);
+        assert!(!folder.home().path().exists());
+        assert!(matches!(folder.lock().open(), Err(ProfileError::NoProfile)));
+    }
+
+    #[test]
+    fn a_home_that_is_no_folder_is_refused() {
+        let folder = Folder::new();
+        fs::write(folder.home().path(), "a file").unwrap();
+        let refused = folder.home().lock("parlor test");
+        assert!(matches!(refused, Err(LockError::Folder(FolderError::NotAFolder(_)))));
+        let inside = Home::new(folder.home().path().join("deeper"));
+        let refused = inside.lock("parlor test");
+        assert!(matches!(refused, Err(LockError::Folder(FolderError::Failed { .. }))));
+        assert!(inside.open_read_only().is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_none_or_another_opens_nothing() {
+        let folder = Folder::registered();
+        let (lock, key) = (folder.lock(), folder.file(KEY));
+        let whole = fs::read_to_string(&key).unwrap();
+        assert_eq!(whole.len(), 65);
+        for text in ["", "\n", "short", &"zz".repeat(32), &"a".repeat(1000)] {
+            fs::write(&key, text).unwrap();
+            assert!(matches!(lock.open(), Err(ProfileError::NoKey(_))), "{text}");
+        }
+        fs::write(&key, "07".repeat(32)).unwrap();
+        assert!(matches!(lock.open(), Err(ProfileError::Damaged(_))));
+        fs::write(&key, format!("{}\r\n", whole.trim())).unwrap();
+        lock.open().unwrap();
+        fs::remove_file(&key).unwrap();
+        assert!(matches!(lock.open(), Err(ProfileError::NoKey(_))));
+    }
+
+    #[test]
+    fn a_database_that_is_none_is_refused() {
+        let folder = Folder::registered();
+        fs::write(folder.file(DATABASE), "not a database, and long enough for one".repeat(500))
+            .unwrap();
+        assert!(matches!(folder.lock().open(), Err(ProfileError::Damaged(_))));
+        assert!(matches!(folder.home().open_read_only(), Err(ProfileError::Damaged(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folder_and_files_are_their_owners_only() {
+        let folder = Folder::registered();
+        let _store = folder.lock().open().unwrap();
+        assert_eq!(mode(folder.home().path()), 0o700);
+        for name in [DATABASE, "profile.db-wal", "profile.db-shm", KEY, LOCK] {
+            assert_eq!(mode(&folder.file(name)), 0o600, "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn wider_modes_are_tightened_but_for_the_keys() {
+        let folder = Folder::registered();
+        set_mode(folder.home().path(), 0o755);
+        set_mode(&folder.file(DATABASE), 0o644);
+        let lock = folder.lock();
+        drop(lock.open().unwrap());
+        assert_eq!((mode(folder.home().path()), mode(&folder.file(DATABASE))), (0o700, 0o600));
+
+        set_mode(&folder.file(KEY), 0o640);
+        assert!(matches!(lock.open(), Err(ProfileError::KeyOpenToOthers(_))));
+        let refused = folder.home().open_read_only();
+        assert!(matches!(refused, Err(ProfileError::KeyOpenToOthers(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_with_other_files_keeps_its_mode_and_must_not_be_open_to_writers() {
+        let folder = Folder::new();
+        fs::create_dir(folder.home().path()).unwrap();
+        fs::write(folder.file("password"), "x").unwrap();
+        set_mode(folder.home().path(), 0o755);
+        drop(folder.lock());
+        assert_eq!(mode(folder.home().path()), 0o755);
+        set_mode(folder.home().path(), 0o775);
+        let refused = folder.home().lock("parlor test");
+        assert!(matches!(refused, Err(LockError::Folder(FolderError::OpenToOthers(_)))));
+    }
 }

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+/// Every permission of group and others.
+const OTHERS: u32 = 0o077;
+/// The permission of group and others to write.
+const OTHERS_WRITE: u32 = 0o022;
+
 /// Why a folder cannot hold a profile.
 #[derive(Debug, Error)]
 pub enum FolderError {
@@ -33,9 +38,9 @@ pub(super) fn folder(path: &Path, is_own: fn(&str) -> bool) -> Result<(), Folder
     let failed = |source| FolderError::Failed { path: path.to_owned(), source };
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => Err(FolderError::NotAFolder(path.to_owned())),
-        Ok(found) if mode(&found) & 0o077 == 0 => Ok(()),
+        Ok(found) if !others_may(OTHERS, &found) => Ok(()),
         Ok(_) if holds_only(path, is_own).map_err(failed)? => set_mode(path, 0o700).map_err(failed),
-        Ok(found) if mode(&found) & 0o022 == 0 => Ok(()),
+        Ok(found) if !others_may(OTHERS_WRITE, &found) => Ok(()),
         Ok(_) => Err(FolderError::OpenToOthers(path.to_owned())),
         Err(e) if e.kind() == ErrorKind::NotFound => make_folder(path).map_err(failed),
         Err(e) => Err(failed(e)),
@@ -74,7 +79,7 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 
 /// Whether somebody else than the owner may do something with the file.
 pub(super) fn is_open_to_others(path: &Path) -> io::Result<bool> {
-    Ok(mode(&fs::metadata(path)?) & 0o077 != 0)
+    Ok(others_may(OTHERS, &fs::metadata(path)?))
 }
 
 /// Takes a file from everybody but its owner.
@@ -87,14 +92,15 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
+/// Whether anybody but the owner has any of these permissions.
 #[cfg(unix)]
-fn mode(found: &fs::Metadata) -> u32 {
-    std::os::unix::fs::PermissionsExt::mode(&found.permissions())
+fn others_may(permissions: u32, found: &fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & permissions != 0
 }
 
 #[cfg(not(unix))]
-fn mode(_: &fs::Metadata) -> u32 {
-    0
+fn others_may(_: u32, _: &fs::Metadata) -> bool {
+    false
 }
 
 #[cfg(unix)]

@@ -25,12 +25,15 @@ impl Store {
     }
 }
 
+/// A prekey's id and its encoded secret half.
+type StoredPrekey = (u32, Zeroizing<Vec<u8>>);
+
 impl Reader {
     fn sessions(&self) -> Result<Vec<StoredSession>, ReadError> {
         self.all("SELECT device, session, used, state FROM sessions ORDER BY id", [], session)
     }
 
-    fn prekeys(&self) -> Result<Vec<(u32, Zeroizing<Vec<u8>>)>, ReadError> {
+    fn prekeys(&self) -> Result<Vec<StoredPrekey>, ReadError> {
         self.all("SELECT id, secret FROM prekeys ORDER BY id", [], |row| {
             Ok((row.get(0)?, row.get::<_, SecretBytes>(1)?.0))
         })
@@ -75,7 +78,7 @@ fn sealed(row: &Row<'_>) -> rusqlite::Result<Option<Sealed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::record::{Change, MessageState};
+    use crate::node::record::{Change, Contact, MessageState};
     use crate::store::fixture::{
         account, contact, device_list, id, identity, name, put, queue, queued, receive, received,
         sealed, store,
@@ -91,7 +94,7 @@ mod tests {
         let mut store = store();
         let mut second = queued(2);
         (second.sealed, second.account_key) = (Some(sealed(1)), None);
-        let changed = crate::node::record::Contact {
+        let carol = Contact {
             changed_key: Some(account(4)),
             verified: false,
             devices: None,
@@ -100,7 +103,7 @@ mod tests {
         let changes = [
             put(contact("bob")),
             put(contact("carol")),
-            put(changed.clone()),
+            put(carol.clone()),
             queue(queued(1)),
             queue(second.clone()),
             queue(queued(3)),
@@ -114,7 +117,7 @@ mod tests {
         ];
         store.commit(&changes).unwrap();
         let start = store.load().unwrap();
-        assert_eq!(start.contacts, [contact("bob"), changed]);
+        assert_eq!(start.contacts, [contact("bob"), carol]);
         let third = OutboxMessage { state: MessageState::Sent, ..queued(3) };
         assert_eq!(start.outbox, [queued(1), second, third]);
         assert_eq!(start.sessions, [stored_session(1, 1), stored_session(2, u64::MAX)]);
