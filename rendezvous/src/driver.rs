@@ -5,6 +5,8 @@
 
 mod admission;
 mod connection;
+#[cfg(test)]
+mod loopback;
 mod reset;
 mod turns;
 
@@ -23,13 +25,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::admission::Admission;
-use self::turns::{Input, Turns};
+use self::connection::ToTurns;
+use self::turns::Turns;
 use crate::config::{Config, DataPlace};
 use crate::folder::{DataFolder, FolderError};
 use crate::keys::ServerKeys;
 use crate::opaque::OpaqueSetup;
 use crate::reach;
-use crate::server::{CloseReason, Server, ServerParams};
+use crate::server::{CloseReason, ConnId, Server, ServerParams};
 use crate::store::{OpenError, Store};
 
 /// Inputs that may wait for the next turn; beyond them readers pause.
@@ -116,7 +119,9 @@ impl Rendezvous {
         let (stop, stopping) = oneshot::channel();
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);
         let admission = Arc::new(Admission::new(config.limits));
-        tokio::spawn(accept(endpoint.clone(), admission, inputs));
+        let request_timeout = Duration::from_millis(config.limits.request_timeout_ms);
+        let to_turns = ToTurns { inputs, request_timeout };
+        tokio::spawn(accept(endpoint.clone(), admission, to_turns));
         let turns = Turns::new(server, store, rng);
         let task = tokio::spawn(async move {
             turns.run(waiting, stopping).await;
@@ -192,13 +197,13 @@ fn bind(
 }
 
 /// Lets newcomers in, as far as there is room.
-async fn accept(endpoint: Endpoint, admission: Arc<Admission>, inputs: mpsc::Sender<Input>) {
+async fn accept(endpoint: Endpoint, admission: Arc<Admission>, turns: ToTurns) {
     let mut last = 0;
     while let Some(incoming) = endpoint.accept().await {
         if let Some((connecting, slot)) = admission.judge(incoming) {
             last += 1;
-            let id = crate::server::ConnId(last);
-            tokio::spawn(connection::serve(id, connecting, slot, inputs.clone()));
+            let id = ConnId(last);
+            tokio::spawn(connection::serve(id, connecting, slot, turns.clone()));
         }
     }
 }

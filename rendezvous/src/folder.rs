@@ -207,7 +207,7 @@ mod tests {
         let mut rng = StdRng::from_seed([1; 32]);
         folder.server_keys(&mut rng).unwrap();
         folder.opaque(&mut rng).unwrap();
-        let store = crate::store::Store::open(&folder.database().unwrap()).unwrap();
+        let store = store::Store::open(&folder.database().unwrap()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         for file in fs::read_dir(&path).unwrap() {

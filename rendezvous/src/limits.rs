@@ -17,6 +17,8 @@ pub struct Limits {
     /// Handshakes in progress beyond which a newcomer first proves its address by QUIC Retry
     /// (RFC 9000 §8.1.2), which costs the server nothing and honest clients a round trip.
     pub handshakes_before_retry: usize,
+    /// Milliseconds in which a request has arrived whole, and in which its reply is taken.
+    pub request_timeout_ms: u64,
     /// Contacts that an account may hold.
     pub contacts: u32,
     /// New contact requests that an account may make in 24 hours.
@@ -32,6 +34,7 @@ impl Default for Limits {
             connections_per_source: 1_000,
             handshakes: 1_000,
             handshakes_before_retry: 100,
+            request_timeout_ms: 10_000,
             contacts: 1_000,
             contact_requests_per_day: 20,
             held_requests: 500,

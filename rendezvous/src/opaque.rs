@@ -213,8 +213,67 @@ pub(crate) mod client {
         argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
     }
 
-    /// Both flights of a registration; `exchange` carries the first to the server. Returns the
-    /// upload and the export key.
+    /// A registration between its flights.
+    pub(crate) struct Registering(Box<ClientRegistration<Suite>>);
+
+    /// A login between its flights.
+    pub(crate) struct LoggingIn(Box<ClientLogin<Suite>>);
+
+    pub(crate) fn start_registration(
+        password: &str,
+        rng: &mut dyn CryptoRng,
+    ) -> (Vec<u8>, Registering) {
+        let start = ClientRegistration::start(&mut OldRng(rng), password.as_bytes()).unwrap();
+        (start.message.serialize().to_vec(), Registering(Box::new(start.state)))
+    }
+
+    impl Registering {
+        /// The upload and the export key.
+        pub(crate) fn finish(
+            self,
+            password: &str,
+            response: &[u8],
+            name: &Username,
+            server: &ServerKey,
+            rng: &mut dyn CryptoRng,
+        ) -> (Vec<u8>, Export) {
+            let response = RegistrationResponse::deserialize(response).unwrap();
+            let (client, server) = (name.as_str().as_bytes(), server.as_bytes().as_slice());
+            let identifiers = Identifiers { client: Some(client), server: Some(server) };
+            let ksf = hardening();
+            let parameters = ClientRegistrationFinishParameters::new(identifiers, Some(&ksf));
+            let (rng, password) = (&mut OldRng(rng), password.as_bytes());
+            let finish = self.0.finish(rng, password, response, parameters).unwrap();
+            (finish.message.serialize().to_vec(), finish.export_key.to_vec())
+        }
+    }
+
+    pub(crate) fn start_login(password: &str, rng: &mut dyn CryptoRng) -> (Vec<u8>, LoggingIn) {
+        let start = ClientLogin::start(&mut OldRng(rng), password.as_bytes()).unwrap();
+        (start.message.serialize().to_vec(), LoggingIn(Box::new(start.state)))
+    }
+
+    impl LoggingIn {
+        /// The last message and the export key; nothing where the password is wrong.
+        pub(crate) fn finish(
+            self,
+            password: &str,
+            response: &[u8],
+            binding: &Binding<'_>,
+            rng: &mut dyn CryptoRng,
+        ) -> Option<(Vec<u8>, Export)> {
+            let response = CredentialResponse::deserialize(response).unwrap();
+            let (context, ksf) = (binding.context(), hardening());
+            let identifiers = binding.parameters(&context).identifiers;
+            let parameters =
+                ClientLoginFinishParameters::new(Some(&context), identifiers, Some(&ksf));
+            let (rng, password) = (&mut OldRng(rng), password.as_bytes());
+            let finish = self.0.finish(rng, password, response, parameters).ok()?;
+            Some((finish.message.serialize().to_vec(), finish.export_key.to_vec()))
+        }
+    }
+
+    /// Both flights of a registration; `exchange` carries the first to the server.
     pub(crate) fn register(
         password: &str,
         name: &Username,
@@ -222,35 +281,19 @@ pub(crate) mod client {
         rng: &mut dyn CryptoRng,
         exchange: impl FnOnce(Vec<u8>) -> Vec<u8>,
     ) -> (Vec<u8>, Export) {
-        let rng = &mut OldRng(rng);
-        let start = ClientRegistration::<Suite>::start(rng, password.as_bytes()).unwrap();
-        let response = exchange(start.message.serialize().to_vec());
-        let response = RegistrationResponse::deserialize(&response).unwrap();
-        let identifiers =
-            Identifiers { client: Some(name.as_str().as_bytes()), server: Some(server.as_bytes()) };
-        let ksf = hardening();
-        let parameters = ClientRegistrationFinishParameters::new(identifiers, Some(&ksf));
-        let finish = start.state.finish(rng, password.as_bytes(), response, parameters).unwrap();
-        (finish.message.serialize().to_vec(), finish.export_key.to_vec())
+        let (message, state) = start_registration(password, rng);
+        state.finish(password, &exchange(message), name, server, rng)
     }
 
-    /// Both flights of a login. Returns the last message and the export key, or nothing where the
-    /// client notices that the password is wrong.
+    /// Both flights of a login; nothing where the client notices that the password is wrong.
     pub(crate) fn login(
         password: &str,
         binding: &Binding<'_>,
         rng: &mut dyn CryptoRng,
         exchange: impl FnOnce(Vec<u8>) -> Vec<u8>,
     ) -> Option<(Vec<u8>, Export)> {
-        let rng = &mut OldRng(rng);
-        let start = ClientLogin::<Suite>::start(rng, password.as_bytes()).unwrap();
-        let response = exchange(start.message.serialize().to_vec());
-        let response = CredentialResponse::deserialize(&response).unwrap();
-        let (context, ksf) = (binding.context(), hardening());
-        let identifiers = binding.parameters(&context).identifiers;
-        let parameters = ClientLoginFinishParameters::new(Some(&context), identifiers, Some(&ksf));
-        let finish = start.state.finish(rng, password.as_bytes(), response, parameters).ok()?;
-        Some((finish.message.serialize().to_vec(), finish.export_key.to_vec()))
+        let (message, state) = start_login(password, rng);
+        state.finish(password, &exchange(message), binding, rng)
     }
 }
 

@@ -24,7 +24,7 @@ mod query;
 mod reply;
 mod signalling;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, VecDeque};
 

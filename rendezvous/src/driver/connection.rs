@@ -19,9 +19,6 @@ use crate::server::{CloseReason, ConnId, StreamId};
 /// A handshake that takes longer was given up by the client, or is none.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request has arrived, and a reply been taken, within this time.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A client that is being disconnected has this long to take its last events.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,13 +31,16 @@ const STALLED: VarInt = VarInt::from_u32(1);
 /// Binds a login to its TLS connection (RFC 8446 §7.5).
 const EXPORTER: &[u8] = b"EXPORTER-parlor-login";
 
+/// What a connection needs to reach the turns.
+#[derive(Clone)]
+pub(super) struct ToTurns {
+    pub(super) inputs: mpsc::Sender<Input>,
+    /// A request has arrived whole, and its reply been taken, within this time.
+    pub(super) request_timeout: Duration,
+}
+
 /// Serves a connection from its first packet to its end.
-pub(super) async fn serve(
-    id: ConnId,
-    connecting: Connecting,
-    mut slot: Slot,
-    inputs: mpsc::Sender<Input>,
-) {
+pub(super) async fn serve(id: ConnId, connecting: Connecting, mut slot: Slot, turns: ToTurns) {
     let Ok(Ok(connection)) = timeout(HANDSHAKE_TIMEOUT, connecting).await else { return };
     slot.established();
     let Some((device, exporter)) = identify(&connection) else { return };
@@ -49,16 +49,16 @@ pub(super) async fn serve(
     let (events, waiting) = mpsc::channel(MAX_EVENTS);
     let client = Client { connection: connection.clone(), events };
     let connected = Input::Connected { conn: id, device, remote, exporter, client };
-    if inputs.send(connected).await.is_err() {
+    if turns.inputs.send(connected).await.is_err() {
         return;
     }
     tokio::select! {
-        () = accept_requests(id, &connection, &inputs) => {}
+        () = accept_requests(id, &connection, &turns) => {}
         () = write_events(&connection, waiting) => {}
         _ = connection.closed() => {}
     }
     // The receiver is gone only when the server is.
-    let _ = inputs.send(Input::Disconnected { conn: id }).await;
+    let _ = turns.inputs.send(Input::Disconnected { conn: id }).await;
 }
 
 /// The key that the client proved, and 32 bytes that only the two ends of this connection know.
@@ -70,11 +70,11 @@ fn identify(connection: &Connection) -> Option<(DeviceKey, [u8; 32])> {
     Some((raw_key(&certificates)?, exporter))
 }
 
-async fn accept_requests(id: ConnId, connection: &Connection, inputs: &mpsc::Sender<Input>) {
+async fn accept_requests(id: ConnId, connection: &Connection, turns: &ToTurns) {
     let mut last = 0;
     while let Ok((send, receive)) = connection.accept_bi().await {
         last += 1;
-        tokio::spawn(serve_request((id, StreamId(last)), send, receive, inputs.clone()));
+        tokio::spawn(serve_request((id, StreamId(last)), send, receive, turns.clone()));
     }
 }
 
@@ -83,9 +83,9 @@ async fn serve_request(
     (conn, stream): (ConnId, StreamId),
     mut send: SendStream,
     mut receive: RecvStream,
-    inputs: mpsc::Sender<Input>,
+    turns: ToTurns,
 ) {
-    let Ok(received) = timeout(STREAM_TIMEOUT, read_request(&mut receive)).await else {
+    let Ok(received) = timeout(turns.request_timeout, read_request(&mut receive)).await else {
         tracing::debug!(%conn, "a request stalled");
         return cut(&mut send);
     };
@@ -95,12 +95,12 @@ async fn serve_request(
         Err(ReadError::Malformed) => Input::Malformed { conn, stream, reply },
         Err(ReadError::Gone) => return,
     };
-    if inputs.send(input).await.is_err() {
+    if turns.inputs.send(input).await.is_err() {
         return;
     }
     let Ok(payload) = replied.await else { return };
     let bytes = frame(&payload);
-    if timeout(STREAM_TIMEOUT, send.write_all(&bytes)).await.is_err() {
+    if timeout(turns.request_timeout, send.write_all(&bytes)).await.is_err() {
         return cut(&mut send);
     }
     // A stream that is closed already has nobody at its other end.

@@ -25,7 +25,7 @@ use crate::store::Store;
 use crate::turn::settle;
 
 pub(super) const SERVER: ServerKey = ServerKey::from_bytes([9; 32]);
-pub(super) const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 const EPOCH: u64 = 1_800_000_000_000;
 
 pub(super) struct World {
@@ -236,11 +236,11 @@ impl World {
     }
 }
 
-pub(super) fn name(text: &str) -> Username {
+pub(crate) fn name(text: &str) -> Username {
     text.parse().unwrap()
 }
 
-pub(super) fn secret(device: u8) -> DeviceSecret {
+pub(crate) fn secret(device: u8) -> DeviceSecret {
     DeviceSecret::from_seed(&[device; 32])
 }
 
@@ -258,7 +258,7 @@ pub(super) fn entry(device: u8) -> DeviceEntry {
     DeviceEntry::new(secret(device).public(), dh, Timestamp::from_millis(EPOCH))
 }
 
-pub(super) fn first_list(of: &str, device: u8) -> SignedDeviceList {
+pub(crate) fn first_list(of: &str, device: u8) -> SignedDeviceList {
     let at = Timestamp::from_millis(EPOCH);
     let key = account(of).public();
     DeviceList::first(name(of), key, entry(device), at).sign(&account(of), None)

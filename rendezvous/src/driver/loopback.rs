@@ -1,0 +1,236 @@
+//! The driver over real sockets: what only it can get wrong.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use parlor_common::identity::ServerKey;
+use parlor_common::wire::rendezvous::{
+    Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_REQUEST, RegisterStarted,
+    Registration, Reply, Request,
+};
+use parlor_common::wire::{FrameDecoder, frame};
+use quinn::{Connection, ConnectionError, RecvStream};
+use rand::SeedableRng;
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::limits::Limits;
+use crate::opaque::{Binding, client};
+use crate::server::testing::{PASSWORD, first_list, name, secret};
+
+/// Longer than anything here takes, shorter than a hung test is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A device's connection to a server.
+struct Client {
+    /// Lives as long as the connection does.
+    endpoint: Endpoint,
+    connection: Connection,
+    server: ServerKey,
+    events: Option<(RecvStream, FrameDecoder)>,
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it should not take so long")
+}
+
+fn start(limits: Limits) -> Rendezvous {
+    Rendezvous::start(&Config { limits, ..Config::in_memory() }).unwrap()
+}
+
+async fn try_connect(server: &Rendezvous, device: u8) -> Result<Client, ConnectionError> {
+    let key = server.link().server.key.unwrap();
+    let transport = Transport::TO_RENDEZVOUS.config();
+    let config = quic::client_config(&secret(device), &key, ALPN_RENDEZVOUS, transport).unwrap();
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connecting = endpoint.connect_with(config, server.address(), quic::SERVER_NAME).unwrap();
+    let connection = within(connecting).await?;
+    Ok(Client { endpoint, connection, server: key, events: None })
+}
+
+async fn connect(server: &Rendezvous, device: u8) -> Client {
+    try_connect(server, device).await.unwrap()
+}
+
+impl Client {
+    /// Sends bytes on a stream of their own and reads what comes back.
+    async fn exchange(&self, bytes: &[u8], finish: bool) -> Result<Vec<u8>, quinn::ReadToEndError> {
+        let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
+        send.write_all(bytes).await.unwrap();
+        if finish {
+            send.finish().unwrap();
+        }
+        within(receive.read_to_end(usize::MAX)).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: &Request) -> Result<T, ErrorReply> {
+        self.call_bytes(&frame(&serde_json::to_vec(request).unwrap()), true).await
+    }
+
+    async fn call_bytes<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        finish: bool,
+    ) -> Result<T, ErrorReply> {
+        let reply = self.exchange(bytes, finish).await.unwrap();
+        let mut decoder = FrameDecoder::new(MAX_REQUEST);
+        decoder.push(&reply);
+        let payload = decoder.next_frame().unwrap().expect("one whole frame");
+        assert!(decoder.is_empty());
+        match serde_json::from_slice(&payload).unwrap() {
+            Reply::Ok(body) => Ok(body),
+            Reply::Error(error) => Err(error),
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        if self.events.is_none() {
+            let stream = within(self.connection.accept_uni()).await.unwrap();
+            self.events = Some((stream, FrameDecoder::new(MAX_REQUEST)));
+        }
+        let (stream, decoder) = self.events.as_mut().unwrap();
+        loop {
+            if let Some(payload) = decoder.next_frame().unwrap() {
+                return serde_json::from_slice(&payload).unwrap();
+            }
+            let chunk = within(stream.read_chunk(1024, true)).await.unwrap().expect("an event");
+            decoder.push(&chunk.bytes);
+        }
+    }
+
+    async fn welcome(&mut self) -> Option<String> {
+        match self.event().await {
+            Event::Welcome { name, observed, .. } => {
+                let own = self.endpoint.local_addr().unwrap();
+                assert_eq!(observed, SocketAddr::from((Ipv4Addr::LOCALHOST, own.port())));
+                name.map(|name| name.to_string())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn register(&self, as_name: &str, device: u8) {
+        let (rng, as_name) = (&mut StdRng::from_seed([1; 32]), name(as_name));
+        let (message, state) = client::start_registration(PASSWORD, rng);
+        let request = Request::RegisterStart { name: as_name.clone(), message: message.into() };
+        let RegisterStarted { message, .. } = self.call(&request).await.unwrap();
+        let (upload, _) = state.finish(PASSWORD, &message.0, &as_name, &self.server, rng);
+        let registration = Registration {
+            upload: upload.into(),
+            devices: first_list(as_name.as_str(), device),
+            account_box: vec![7].into(),
+            recovery_box: vec![8].into(),
+        };
+        self.call::<Done>(&Request::RegisterFinish(Box::new(registration))).await.unwrap();
+    }
+
+    async fn login(&self, as_name: &str) -> Result<LoggedIn, ErrorReply> {
+        let (rng, as_name) = (&mut StdRng::from_seed([2; 32]), name(as_name));
+        let mut exporter = [0; 32];
+        let label = b"EXPORTER-parlor-login";
+        self.connection.export_keying_material(&mut exporter, label, b"").unwrap();
+        let binding = Binding { name: &as_name, server: &self.server, exporter: &exporter };
+        let (message, state) = client::start_login(PASSWORD, rng);
+        let request = Request::LoginStart { name: as_name.clone(), message: message.into() };
+        let LoginStarted { message, .. } = self.call(&request).await?;
+        let (message, _) = state.finish(PASSWORD, &message.0, &binding, rng).unwrap();
+        self.call(&Request::LoginFinish { message: message.into() }).await
+    }
+}
+
+fn look_up() -> Request {
+    Request::UserGet { name: name("alice") }
+}
+
+#[tokio::test]
+async fn a_client_is_welcomed_registers_and_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataPlace::Folder(folder.path().to_owned());
+    let config = Config { data, ..Config::in_memory() };
+    let server = Rendezvous::start(&config).unwrap();
+    let mut alice = connect(&server, 1).await;
+    assert_eq!(alice.welcome().await, None);
+    alice.register("alice", 1).await;
+    assert!(alice.call::<serde_json::Value>(&look_up()).await.is_ok());
+    let other = connect(&server, 2).await;
+    assert_eq!(other.login("alice").await.unwrap().account_box.0, [7]);
+
+    let link = server.link().clone();
+    within(server.stop()).await;
+    assert_eq!(alice.event().await, Event::Stopping {});
+    let closed = within(alice.connection.closed()).await;
+    let ConnectionError::ApplicationClosed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.error_code, VarInt::from_u32(CloseReason::Stopping.code()));
+
+    let listen = (Ipv4Addr::LOCALHOST, link.server.at.port).into();
+    let server = Rendezvous::start(&Config { listen, ..config }).unwrap();
+    assert_eq!(*server.link(), link);
+    let mut alice = connect(&server, 1).await;
+    assert_eq!(alice.welcome().await, Some("alice".to_owned()));
+    within(server.stop()).await;
+}
+
+#[tokio::test]
+async fn the_same_device_again_ends_the_connection_before() {
+    let server = start(Limits::default());
+    let mut first = connect(&server, 1).await;
+    first.welcome().await;
+    let mut second = connect(&server, 1).await;
+    second.welcome().await;
+    assert_eq!(first.event().await, Event::Replaced {});
+    let closed = within(first.connection.closed()).await;
+    let ConnectionError::ApplicationClosed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.error_code, VarInt::from_u32(CloseReason::Replaced.code()));
+}
+
+#[tokio::test]
+async fn frames_that_are_too_long_or_end_early_are_malformed_and_the_connection_stays() {
+    let server = start(Limits::default());
+    let client = connect(&server, 1).await;
+    let too_long = u32::try_from(MAX_REQUEST + 1).unwrap().to_be_bytes();
+    let early = [&[0, 0, 0, 9][..], b"{\"req"].concat();
+    for (bytes, finish) in [(&too_long[..], false), (&early, true), (&[0, 0], true), (&[], true)] {
+        let refused = client.call_bytes::<Done>(bytes, finish).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Malformed);
+    }
+    let longest = frame(&vec![b' '; MAX_REQUEST]);
+    let refused = client.call_bytes::<Done>(&longest, true).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Malformed);
+    let refused = client.call::<Done>(&look_up()).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::UnknownDevice);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_and_the_connection_stays() {
+    let server = start(Limits { request_timeout_ms: 50, ..Limits::default() });
+    let client = connect(&server, 1).await;
+    let stalled = client.exchange(&[0, 0, 0, 9, b'{'], false).await.unwrap_err();
+    let quinn::ReadToEndError::Read(quinn::ReadError::Reset(code)) = stalled else {
+        panic!("{stalled:?}");
+    };
+    assert_eq!(code, VarInt::from_u32(1));
+    assert!(client.call::<Done>(&look_up()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_source_with_too_many_connections_is_refused_until_one_ends() {
+    let server = start(Limits { connections_per_source: 1, ..Limits::default() });
+    let first = connect(&server, 1).await;
+    assert!(try_connect(&server, 2).await.is_err());
+    first.connection.close(VarInt::from_u32(0), b"");
+    within(async { while try_connect(&server, 2).await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn under_load_an_honest_client_comes_in_by_a_retry() {
+    let server = start(Limits { handshakes_before_retry: 0, ..Limits::default() });
+    let mut client = connect(&server, 1).await;
+    assert_eq!(client.welcome().await, None);
+}
+
+#[tokio::test]
+async fn nobody_opens_a_server_to_strangers_by_leaving_a_line_out() {
+    let listen = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let config = Config { registration: None, listen, ..Config::in_memory() };
+    let refused = Rendezvous::start(&config).unwrap_err();
+    assert!(refused.to_string().contains("registration = \"open\""), "{refused}");
+}
