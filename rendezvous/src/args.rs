@@ -5,6 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+// These two are layers of the configuration, read from the environment there and not by clap.
+const DATA_HELP: &str = "The folder that keeps accounts and keys [env: PARLOR_RENDEZVOUS_DATA]";
+const LISTEN_HELP: &str = "The UDP address to listen on; port 0 picks one \
+                           [env: PARLOR_RENDEZVOUS_LISTEN] [default: [::]:4433]";
+
 /// Parlor's meeting place: accounts, login, contacts, presence and signalling.
 #[derive(Debug, Parser)]
 #[command(name = "parlor-rendezvous", version)]
@@ -20,8 +25,8 @@ pub struct Args {
 /// What every subcommand takes.
 #[derive(ClapArgs, Debug)]
 pub struct Common {
-    /// The folder that keeps accounts and keys [env: `PARLOR_RENDEZVOUS_DATA`]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// The folder that keeps accounts and keys
+    #[arg(long, global = true, value_name = "DIR", help = DATA_HELP)]
     pub data: Option<PathBuf>,
     /// A configuration file (TOML)
     #[arg(long, global = true, value_name = "FILE", env = "PARLOR_RENDEZVOUS_CONFIG")]
@@ -36,9 +41,8 @@ pub struct Common {
 pub enum Command {
     /// Serve until interrupted
     Serve {
-        /// The UDP address to listen on; port 0 picks one [default: [::]:4433]
-        /// [env: `PARLOR_RENDEZVOUS_LISTEN`]
-        #[arg(long, value_name = "ADDR")]
+        /// The UDP address to listen on
+        #[arg(long, value_name = "ADDR", help = LISTEN_HELP)]
         listen: Option<SocketAddr>,
     },
     /// Print the server's link, and its QR code on a terminal

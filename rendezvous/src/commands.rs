@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::args::{Args, Command, Common, ConfigCommand};
 use crate::config::{Config, ConfigError, Settings};
-use crate::driver::StartError;
+use crate::driver::{Ended, StartError};
 use crate::folder::FolderError;
 
 /// A command failed. The text says what happened and what to do next.
@@ -20,6 +20,9 @@ pub enum CommandError {
     /// The configuration was refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The server ended though nobody stopped it.
+    #[error(transparent)]
+    Ended(#[from] Ended),
     /// The data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -46,7 +49,7 @@ impl CommandError {
         match self {
             Self::Config(_) | Self::LogLevel(_) => "bad_config",
             Self::NoServer => "no_server",
-            Self::Os(_) => "failed",
+            Self::Ended(_) | Self::Os(_) => "failed",
             Self::Start(StartError::RegistrationNotChosen) => "registration_not_chosen",
             Self::Start(StartError::Listen { .. }) => "cannot_listen",
             Self::Start(StartError::Folder(FolderError::InUse(_)))

@@ -71,15 +71,16 @@ impl FromStr for PublicHost {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bare = text.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
         let text = bare.as_deref().unwrap_or(text);
-        // A link knows what a host is; one without a port is tried with any.
-        let parse = |text: String| format!("parlor://{text}").parse::<Link>().ok();
-        if let Some(link) = parse(text.to_owned()).filter(|_| !text.contains(['/', '@', '?', '#']))
-        {
-            return Ok(Self { host: link.server.at.host, port: Some(link.server.at.port) });
+        if text.contains(['/', '@', '?', '#']) {
+            return Err(ParsePublicHostError);
         }
-        let link = parse(format!("{text}:1")).filter(|_| !text.contains(['/', '@', '?', '#']));
-        let link = link.ok_or(ParsePublicHostError)?;
-        Ok(Self { host: link.server.at.host, port: None })
+        // A link knows what a host is; one without a port is tried with any.
+        let parse = |at: &str| format!("parlor://{at}").parse::<Link>().map(|link| link.server.at);
+        if let Ok(at) = parse(text) {
+            return Ok(Self { host: at.host, port: Some(at.port) });
+        }
+        let at = parse(&format!("{text}:1")).map_err(|_| ParsePublicHostError)?;
+        Ok(Self { host: at.host, port: None })
     }
 }
 
@@ -340,7 +341,7 @@ mod tests {
     fn only_loopback_is_open_by_default() {
         let effective = |listen: &str, registration| {
             let listen = Some(listen.parse().unwrap());
-            let settings = Settings { listen, registration, ..Settings::default() };
+            let settings = Settings { registration, listen, ..Settings::default() };
             settings.into_config().unwrap().effective_registration()
         };
         assert_eq!(effective("127.0.0.1:0", None), Some(Registration::Open));

@@ -99,6 +99,11 @@ pub enum StartError {
     Tls(#[from] quic::ConfigError),
 }
 
+/// The server ended though nobody stopped it: a bug.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the server ended by itself; its log says why")]
+pub struct Ended;
+
 impl Rendezvous {
     /// Starts a server on the current tokio runtime and returns once it listens.
     pub fn start(config: &Config) -> Result<Self, StartError> {
@@ -142,9 +147,13 @@ impl Rendezvous {
     }
 
     /// Serves until `shutdown` is done, then stops.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        shutdown.await;
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Ended> {
+        tokio::select! {
+            () = shutdown => {}
+            _ = &mut self.task => return Err(Ended),
+        }
         self.stop().await;
+        Ok(())
     }
 
     /// Tells the clients, lets them go within two seconds, and closes endpoint and database.

@@ -31,4 +31,4 @@ pub mod store;
 pub mod turn;
 
 pub use self::config::Config;
-pub use self::driver::{Rendezvous, StartError};
+pub use self::driver::{Ended, Rendezvous, StartError};

@@ -8,12 +8,13 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
 
-use super::{CommandError, print_json, print_line};
+use super::{CommandError, logs, print_json, print_line};
 use crate::config::{Config, DataPlace};
 use crate::driver::LISTEN_NOTE;
 use crate::{folder, reach, store};
 
 pub(super) fn run(config: &Config, json: bool) -> Result<(), CommandError> {
+    logs::start(&config.log)?;
     let link = find(config)?;
     if json {
         return print_json(&json!({ "link": link }));

@@ -18,8 +18,7 @@ pub(super) fn run(config: &Config, json: bool) -> Result<(), CommandError> {
         let interrupted = interrupted()?;
         let server = Rendezvous::start(config)?;
         announce(&server, json)?;
-        server.run(interrupted).await;
-        Ok(())
+        Ok(server.run(interrupted).await?)
     })
 }
 

@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use parlor_common::candidate::{Offer, OfferBody, OfferId};
+use parlor_common::id::DeviceId;
 use parlor_common::identity::ServerKey;
 use parlor_common::wire::rendezvous::{
     Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_REQUEST, RegisterStarted,
-    Registration, Reply, Request,
+    Registration, Request,
 };
 use parlor_common::wire::{FrameDecoder, frame};
 use quinn::{Connection, ConnectionError, RecvStream};
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::limits::Limits;
 use crate::opaque::{Binding, client};
-use crate::server::testing::{PASSWORD, first_list, name, secret};
+use crate::server::testing::{PASSWORD, card, first_list, name, parse_reply, secret};
 
 /// Longer than anything here takes, shorter than a hung test is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,18 +39,22 @@ fn start(limits: Limits) -> Rendezvous {
     Rendezvous::start(&Config { limits, ..Config::in_memory() }).unwrap()
 }
 
-async fn try_connect(server: &Rendezvous, device: u8) -> Result<Client, ConnectionError> {
-    let key = server.link().server.key.unwrap();
-    let transport = Transport::TO_RENDEZVOUS.config();
-    let config = quic::client_config(&secret(device), &key, ALPN_RENDEZVOUS, transport).unwrap();
+async fn try_connect(
+    server: &Rendezvous,
+    device: u8,
+    transport: Transport,
+) -> Result<Client, ConnectionError> {
+    let server_key = server.link().server.key.unwrap();
+    let (device, transport) = (secret(device), transport.config());
+    let config = quic::client_config(&device, &server_key, ALPN_RENDEZVOUS, transport).unwrap();
     let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let connecting = endpoint.connect_with(config, server.address(), quic::SERVER_NAME).unwrap();
     let connection = within(connecting).await?;
-    Ok(Client { endpoint, connection, server: key, events: None })
+    Ok(Client { endpoint, connection, server: server_key, events: None })
 }
 
 async fn connect(server: &Rendezvous, device: u8) -> Client {
-    try_connect(server, device).await.unwrap()
+    try_connect(server, device, Transport::TO_RENDEZVOUS).await.unwrap()
 }
 
 impl Client {
@@ -76,10 +82,7 @@ impl Client {
         decoder.push(&reply);
         let payload = decoder.next_frame().unwrap().expect("one whole frame");
         assert!(decoder.is_empty());
-        match serde_json::from_slice(&payload).unwrap() {
-            Reply::Ok(body) => Ok(body),
-            Reply::Error(error) => Err(error),
-        }
+        parse_reply(&payload)
     }
 
     async fn event(&mut self) -> Event {
@@ -98,14 +101,11 @@ impl Client {
     }
 
     async fn welcome(&mut self) -> Option<String> {
-        match self.event().await {
-            Event::Welcome { name, observed, .. } => {
-                let own = self.endpoint.local_addr().unwrap();
-                assert_eq!(observed, SocketAddr::from((Ipv4Addr::LOCALHOST, own.port())));
-                name.map(|name| name.to_string())
-            }
-            other => panic!("{other:?}"),
-        }
+        let event = self.event().await;
+        let Event::Welcome { name, observed, .. } = event else { panic!("{event:?}") };
+        let own = self.endpoint.local_addr().unwrap();
+        assert_eq!(observed, SocketAddr::from((Ipv4Addr::LOCALHOST, own.port())));
+        name.map(|name| name.to_string())
     }
 
     async fn register(&self, as_name: &str, device: u8) {
@@ -215,9 +215,10 @@ async fn a_request_that_never_ends_is_cut_and_the_connection_stays() {
 async fn a_source_with_too_many_connections_is_refused_until_one_ends() {
     let server = start(Limits { connections_per_source: 1, ..Limits::default() });
     let first = connect(&server, 1).await;
-    assert!(try_connect(&server, 2).await.is_err());
+    let second = || try_connect(&server, 2, Transport::TO_RENDEZVOUS);
+    assert!(second().await.is_err());
     first.connection.close(VarInt::from_u32(0), b"");
-    within(async { while try_connect(&server, 2).await.is_err() {} }).await;
+    within(async { while second().await.is_err() {} }).await;
 }
 
 #[tokio::test]
@@ -233,4 +234,59 @@ async fn nobody_opens_a_server_to_strangers_by_leaving_a_line_out() {
     let config = Config { registration: None, listen, ..Config::in_memory() };
     let refused = Rendezvous::start(&config).unwrap_err();
     assert!(refused.to_string().contains("registration = \"open\""), "{refused}");
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_requests_at_once_and_no_more() {
+    let server = start(Limits::default());
+    let mut client = connect(&server, 1).await;
+    client.welcome().await;
+    let mut open = Vec::new();
+    for _ in 0..Transport::AT_RENDEZVOUS.bidirectional {
+        open.push(client.connection.open_bi().await.unwrap());
+    }
+    let waited = tokio::time::timeout(Duration::from_millis(50), client.connection.open_bi());
+    assert!(waited.await.is_err());
+    // Those that are answered make room for others.
+    for (mut send, mut receive) in open {
+        send.finish().unwrap();
+        within(receive.read_to_end(usize::MAX)).await.unwrap();
+    }
+    within(client.connection.open_bi()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_events_is_cut_and_the_others_are_served() {
+    let server = start(Limits::default());
+    let (alice, narrow) =
+        (connect(&server, 1).await, Transport { stream_window: 1024, ..Transport::TO_RENDEZVOUS });
+    let bob = try_connect(&server, 2, narrow).await.unwrap();
+    alice.register("alice", 1).await;
+    bob.register("bob", 2).await;
+    for (client, from, device, to) in [(&alice, "alice", 1, "bob"), (&bob, "bob", 2, "alice")] {
+        let card = Box::new(card(from, device, to));
+        client.call::<Done>(&Request::ContactRequest { name: name(to), card }).await.unwrap();
+    }
+    let body = OfferBody {
+        id: OfferId(1),
+        answers: None,
+        from: name("alice"),
+        to: DeviceId::of(&secret(2).public()),
+        at: Timestamp::default(),
+        candidates: Vec::new(),
+    };
+    let offer = Box::new(Offer::sign(body, &secret(1)));
+    let offer = Request::PathOffer { name: name("bob"), offer };
+    let closed = bob.connection.closed();
+    tokio::pin!(closed);
+    let closed = loop {
+        tokio::select! {
+            biased;
+            closed = &mut closed => break closed,
+            reply = alice.call::<Done>(&offer) => assert_eq!(reply, Ok(Done {})),
+        }
+    };
+    let ConnectionError::ApplicationClosed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.error_code, VarInt::from_u32(CloseReason::TooSlow.code()));
+    assert!(alice.call::<serde_json::Value>(&look_up()).await.is_ok());
 }

@@ -122,11 +122,8 @@ impl World {
         conn: ConnId,
         stream: StreamId,
     ) -> Result<T, ErrorReply> {
-        let payload = self.replies.remove(&(conn, stream)).expect("a reply");
-        match serde_json::from_slice(&payload).unwrap() {
-            Reply::Ok(body) => Ok(body),
-            Reply::Error(error) => Err(error),
-        }
+        let payload = self.replies.remove(&(conn, stream));
+        parse_reply(&payload.unwrap_or_else(|| panic!("no reply")))
     }
 
     pub(super) fn try_call<T: DeserializeOwned>(
@@ -134,7 +131,7 @@ impl World {
         conn: ConnId,
         request: &Request,
     ) -> Result<T, ErrorReply> {
-        let stream = self.send(conn, &serde_json::to_vec(request).unwrap());
+        let stream = self.send(conn, &to_json(request));
         self.settle();
         self.reply(conn, stream)
     }
@@ -236,6 +233,19 @@ impl World {
     }
 }
 
+fn to_json(request: &Request) -> Vec<u8> {
+    serde_json::to_vec(request).unwrap()
+}
+
+/// A reply as the client takes it.
+#[expect(clippy::unwrap_in_result, reason = "what is no reply fails the test")]
+pub(crate) fn parse_reply<T: DeserializeOwned>(payload: &[u8]) -> Result<T, ErrorReply> {
+    match serde_json::from_slice(payload).unwrap() {
+        Reply::Ok(body) => Ok(body),
+        Reply::Error(error) => Err(error),
+    }
+}
+
 pub(crate) fn name(text: &str) -> Username {
     text.parse().unwrap()
 }
@@ -268,7 +278,7 @@ pub(super) fn verified(of: &str, list: SignedDeviceList) -> VerifiedDeviceList {
     list.verify(&name(of), &account(of).public()).unwrap()
 }
 
-pub(super) fn card(from: &str, device: u8, to: &str) -> Card {
+pub(crate) fn card(from: &str, device: u8, to: &str) -> Card {
     let devices = verified(from, first_list(from, device));
     Card::sign(&devices, name(to), Timestamp::from_millis(EPOCH), &secret(device))
 }
