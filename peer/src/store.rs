@@ -1,4 +1,4 @@
-//! The profile's database: SQLCipher, one file and its write-ahead log.
+//! The profile's database: `SQLCipher`, one file and its write-ahead log.
 //!
 //! The node says what to keep, as [`Change`]s; a turn's changes are one transaction, saved together
 //! or not at all. Front ends read by a [`Reader`], beside the process that writes.
@@ -49,7 +49,7 @@ impl StoreKey {
         &self.0
     }
 
-    /// The form in which SQLCipher takes the key as it is, without deriving another from it.
+    /// The form in which `SQLCipher` takes the key as it is, without deriving another from it.
     fn pragma_value(&self) -> Zeroizing<String> {
         let digits = Zeroizing::new(data_encoding::HEXLOWER.encode(self.0.as_slice()));
         Zeroizing::new(format!("x'{}'", digits.as_str()))
@@ -68,7 +68,7 @@ pub enum OpenError {
     /// The file is no database under this key: the key is wrong, or the file is damaged.
     #[error("the database is damaged, or its key is another one")]
     Damaged,
-    /// SQLite could not do it.
+    /// `SQLite` could not do it.
     #[error("the database cannot be opened: {0}")]
     Failed(#[source] rusqlite::Error),
     /// A newer program has written it.
@@ -96,7 +96,7 @@ pub enum CommitError {
     /// The file is damaged.
     #[error("the database is damaged")]
     Damaged,
-    /// SQLite could not do it.
+    /// `SQLite` could not do it.
     #[error("the database cannot be written: {0}")]
     Failed(#[source] rusqlite::Error),
     /// The disk is full.
@@ -124,7 +124,7 @@ pub enum ReadError {
     /// The file is damaged, or holds what this program never writes.
     #[error("the database is damaged")]
     Damaged,
-    /// SQLite could not do it.
+    /// `SQLite` could not do it.
     #[error("the database cannot be read: {0}")]
     Failed(#[source] rusqlite::Error),
 }
@@ -233,6 +233,9 @@ fn connect(path: &Path, key: &StoreKey, flags: OpenFlags) -> rusqlite::Result<Co
     // A wrong key is told by an error, not by lines on standard error.
     db.execute_batch("PRAGMA cipher_log_level = NONE")?;
     db.pragma_update(None, "key", key.pragma_value().as_str())?;
+    // Part of the format. Today's processors have instructions for SHA-256 and none for SHA-512,
+    // which is the default: a commit of one message takes a fifth less.
+    db.execute_batch("PRAGMA cipher_hmac_algorithm = HMAC_SHA256")?;
     db.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY")?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
@@ -316,6 +319,8 @@ mod tests {
         for name in ["profile.db", "profile.db-wal"] {
             fs::copy(folder.0.path().join(name), copy.0.path().join(name)).unwrap();
         }
+        let reader = Reader::open(&copy.path(), &key(1)).unwrap();
+        assert!(reader.message(id(2, 1)).unwrap().is_some());
         let store = Store::open(&copy.path(), &key(1)).unwrap();
         assert!(store.reader().message(id(2, 1)).unwrap().is_some());
     }
@@ -431,13 +436,12 @@ mod tests {
         for len in [0, 1, 100, 4096, 5000, whole.len() / 2, whole.len() - 4096] {
             assert!(!try_reading(&whole[..len]), "{len} bytes");
         }
-        // Every page is authenticated: it is found out when it is read, the first one always.
-        let flipped = (2000..whole.len()).step_by(4096).map(|at| {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 1;
-            try_reading(&bytes)
-        });
-        assert!(!flipped.collect::<Vec<_>>()[0]);
+        // Every page is authenticated: what changed is found out when it is read.
+        for at in (2000..whole.len()).step_by(4096) {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            assert!(!try_reading(&changed) || at > 4096, "the first page is always read");
+        }
         assert!(!try_reading(&[7; 8192]));
     }
 

@@ -2,7 +2,7 @@
 
 use parlor_common::id::MessageId;
 use parlor_common::identity::AccountKey;
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::OptionalExtension;
 
 use super::Writer;
 use crate::node::record::{
@@ -15,30 +15,33 @@ impl Writer<'_> {
     pub(super) fn queue(&mut self, message: &OutboxMessage) -> rusqlite::Result<()> {
         let sql = "INSERT INTO messages \
                    (person, direction, incarnation, number, text, sent_at, state) \
-                   VALUES (:person, :direction, :incarnation, :number, :text, :sent_at, :state)";
-        let params = named_params! {
-            ":person": self.person(&message.to)?,
-            ":direction": Direction::Out,
-            ":incarnation": self.incarnation(self.own, message.id.incarnation())?,
-            ":number": message.id.number().cast_signed(),
-            ":text": message.text,
-            ":sent_at": Millis(message.sent_at),
-            ":state": message.state,
-        };
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let params = (
+            self.person(&message.to)?,
+            Direction::Out,
+            self.incarnation(self.own, message.id.incarnation())?,
+            message.id.number().cast_signed(),
+            &message.text,
+            Millis(message.sent_at),
+            message.state,
+        );
         self.run(sql, params)?;
+        let sql = "INSERT INTO outbox VALUES (?1, ?2, ?3, ?4, ?5)";
         let key = message.account_key.as_ref().map(AccountKey::as_bytes);
-        let row = self.db.last_insert_rowid();
-        self.run("INSERT INTO outbox (message, account_key) VALUES (?1, ?2)", (row, key))?;
-        message.sealed.as_ref().map_or(Ok(()), |sealed| self.seal_row(row, sealed))
+        let sealed = message.sealed.as_ref();
+        let params = (
+            self.db.last_insert_rowid(),
+            key,
+            sealed.map(|sealed| sealed.device.0),
+            sealed.map(|sealed| sealed.session.0),
+            sealed.map(|sealed| &sealed.envelope),
+        );
+        self.run(sql, params).map(drop)
     }
 
     pub(super) fn seal(&mut self, id: MessageId, sealed: &Sealed) -> rusqlite::Result<()> {
-        let row = self.known(self.own, id)?;
-        row.map_or(Ok(()), |row| self.seal_row(row, sealed))
-    }
-
-    /// A message that was acknowledged meanwhile is not in the outbox, and stays so.
-    fn seal_row(&self, row: i64, sealed: &Sealed) -> rusqlite::Result<()> {
+        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
+        // A message that was acknowledged meanwhile is not in the outbox, and stays so.
         let sql = "UPDATE outbox SET device = ?2, session = ?3, envelope = ?4 WHERE message = ?1";
         self.run(sql, (row, sealed.device.0, sealed.session.0, &sealed.envelope)).map(drop)
     }
@@ -63,20 +66,19 @@ impl Writer<'_> {
 
     pub(super) fn receive(&mut self, message: &ReceivedMessage) -> rusqlite::Result<Saved> {
         let sql = "INSERT INTO messages (person, direction, incarnation, number, text, sent_at, \
-                   received_at, state, carrier) VALUES (:person, :direction, :incarnation, \
-                   :number, :text, :sent_at, :received_at, :state, :carrier) \
+                   received_at, state, carrier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
                    ON CONFLICT (incarnation, number) DO NOTHING";
-        let params = named_params! {
-            ":person": self.person(&message.from)?,
-            ":direction": Direction::In,
-            ":incarnation": self.incarnation(message.account_key, message.id.incarnation())?,
-            ":number": message.id.number().cast_signed(),
-            ":text": message.text,
-            ":sent_at": Millis(message.sent_at),
-            ":received_at": Millis(message.received_at),
-            ":state": MessageState::Delivered,
-            ":carrier": message.carrier,
-        };
+        let params = (
+            self.person(&message.from)?,
+            Direction::In,
+            self.incarnation(message.account_key, message.id.incarnation())?,
+            message.id.number().cast_signed(),
+            &message.text,
+            Millis(message.sent_at),
+            Millis(message.received_at),
+            MessageState::Delivered,
+            message.carrier,
+        );
         let new = (self.run(sql, params)? > 0).then(|| self.db.last_insert_rowid());
         if let Some(row) = new {
             self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
