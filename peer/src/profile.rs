@@ -8,20 +8,22 @@
 //! There is a profile if there is a `profile.db`. A new one is written under other names and gets
 //! its own once the rendezvous has the account, so that no half of one is ever found.
 
+mod key;
 mod lock;
+mod prepared;
 mod private;
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use data_encoding::HEXLOWER;
 use parlor_common::id::Username;
 use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use lock::LockError;
+pub use prepared::PreparedProfile;
 pub use private::FolderError;
 
 use crate::node::record::Identity;
@@ -30,12 +32,6 @@ use crate::store::{CommitError, OpenError, ReadError, Reader, Store, StoreKey};
 const DATABASE: &str = "profile.db";
 const KEY: &str = "profile.key";
 const LOCK: &str = "profile.lock";
-/// A key file with any line end is shorter, in bytes.
-const MAX_KEY_FILE: u64 = 100;
-const NEW_DATABASE: &str = "profile.db.new";
-const NEW_KEY: &str = "profile.key.new";
-/// What `SQLite` puts behind a database's name for its log and its shared memory.
-const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
 
 /// Why a profile could not be made or opened. The messages are for people and say what to do.
 #[derive(Debug, Error)]
@@ -117,7 +113,7 @@ impl Home {
         if !exists(&self.path.join(DATABASE))? {
             return Err(ProfileError::NoProfile);
         }
-        read_key(&self.path.join(KEY))
+        key::read(&self.path.join(KEY))
     }
 
     fn cannot_open(&self, error: OpenError) -> ProfileError {
@@ -160,61 +156,9 @@ impl ProfileLock {
         rng: &mut dyn CryptoRng,
     ) -> Result<PreparedProfile, ProfileError> {
         self.refuse_existing()?;
-        let prepared = PreparedProfile { home: self.home.clone() };
-        prepared.remove();
         let mut key = Zeroizing::new([0; StoreKey::LEN]);
         rng.fill_bytes(key.as_mut_slice());
-        prepared.write(identity, &StoreKey::new(key))?;
-        Ok(prepared)
-    }
-}
-
-/// A new profile that is not in force yet. Dropped, it is removed. The [`ProfileLock`] that
-/// prepared it must be kept until then.
-#[derive(Debug)]
-pub struct PreparedProfile {
-    home: Home,
-}
-
-impl PreparedProfile {
-    /// Puts the profile in force: to be called once the rendezvous has the account.
-    pub fn keep(self) -> Result<Store, ProfileError> {
-        // The key first: while there is no database, a key alone is no profile.
-        self.rename(NEW_KEY, KEY)?;
-        self.rename(NEW_DATABASE, DATABASE)?;
-        let home = &self.home;
-        private::sync_folder(&home.path).map_err(at(&home.path))?;
-        let path = home.path.join(DATABASE);
-        Store::open(&path, &home.key()?).map_err(|error| home.cannot_open(error))
-    }
-
-    fn write(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {
-        let path = self.home.path.join(NEW_KEY);
-        write_key(&path, key).map_err(at(&path))?;
-        let path = self.home.path.join(NEW_DATABASE);
-        private::create(&path).map_err(at(&path))?;
-        Store::create(&path, key, identity)?.close()?;
-        File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> Result<(), ProfileError> {
-        let to = self.home.path.join(to);
-        fs::rename(self.home.path.join(from), &to).map_err(at(&to))
-    }
-
-    /// Removes what is there under the temporary names. What cannot be removed shows when it is
-    /// written again.
-    fn remove(&self) {
-        let database = BESIDE.map(|suffix| format!("{NEW_DATABASE}{suffix}"));
-        for name in database.iter().map(String::as_str).chain([NEW_KEY]) {
-            drop(fs::remove_file(self.home.path.join(name)));
-        }
-    }
-}
-
-impl Drop for PreparedProfile {
-    fn drop(&mut self) {
-        self.remove();
+        PreparedProfile::write(self.home.clone(), identity, &StoreKey::new(key))
     }
 }
 
@@ -228,48 +172,15 @@ fn at(path: &Path) -> impl Fn(io::Error) -> ProfileError {
     move |source| ProfileError::Failed { path: path.clone(), source }
 }
 
-fn write_key(path: &Path, key: &StoreKey) -> io::Result<()> {
-    let digits = Zeroizing::new(HEXLOWER.encode(key.expose_bytes()));
-    let mut file = private::create(path)?;
-    file.write_all(digits.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
-}
-
-fn read_key(path: &Path) -> Result<StoreKey, ProfileError> {
-    match private::is_open_to_others(path) {
-        Ok(false) => {}
-        Ok(true) => return Err(ProfileError::KeyOpenToOthers(path.to_owned())),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Err(ProfileError::NoKey(path.to_owned()));
-        }
-        Err(source) => return Err(at(path)(source)),
-    }
-    let digits = read_digits(path).map_err(at(path))?;
-    parse_key(&digits).ok_or_else(|| ProfileError::NoKey(path.to_owned()))
-}
-
-/// The file's bytes; of one that is no key file not more than [`MAX_KEY_FILE`].
-fn read_digits(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut digits = Zeroizing::new(Vec::with_capacity(128));
-    File::open(path)?.take(MAX_KEY_FILE).read_to_end(&mut digits)?;
-    Ok(digits)
-}
-
-fn parse_key(digits: &[u8]) -> Option<StoreKey> {
-    let mut key = Zeroizing::new([0; StoreKey::LEN]);
-    let digits = digits.trim_ascii_end();
-    let fits = digits.len() == 2 * StoreKey::LEN;
-    let decoded = fits.then(|| HEXLOWER.decode_mut(digits, key.as_mut_slice()).is_ok())?;
-    decoded.then_some(StoreKey::new(key))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use tempfile::TempDir;
 
+    use super::prepared::{NEW_DATABASE, NEW_KEY};
     use super::*;
     use crate::store::fixture::{identity, name, receive, received};
 

@@ -1,0 +1,94 @@
+//! What can go wrong, by what somebody can do about it.
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Why a database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The file is no database under this key: the key is wrong, or the file is damaged.
+    #[error("the database is damaged, or its key is another one")]
+    Damaged,
+    /// `SQLite` could not do it.
+    #[error("the database cannot be opened: {0}")]
+    Failed(#[source] rusqlite::Error),
+    /// A newer program has written it.
+    #[error("the database has version {found}, and this program knows {known}: update parlor")]
+    Newer {
+        /// The version of its tables.
+        found: u32,
+        /// The latest version that this program knows.
+        known: u32,
+    },
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_damage(&error) { Self::Damaged } else { Self::Failed(error) }
+    }
+}
+
+/// Why changes could not be saved. None of them was.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// Another process holds the database.
+    #[error("the database is in use by another process")]
+    Busy,
+    /// The file is damaged.
+    #[error("the database is damaged")]
+    Damaged,
+    /// `SQLite` could not do it.
+    #[error("the database cannot be written: {0}")]
+    Failed(#[source] rusqlite::Error),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+}
+
+impl From<rusqlite::Error> for CommitError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ if is_damage(&error) => Self::Damaged,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// Another process holds the database.
+    #[error("the database is in use by another process")]
+    Busy,
+    /// The file is damaged, or holds what this program never writes.
+    #[error("the database is damaged")]
+    Damaged,
+    /// `SQLite` could not do it.
+    #[error("the database cannot be read: {0}")]
+    Failed(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ if is_damage(&error) => Self::Damaged,
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    let damaged = matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    let unreadable = matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::QueryReturnedNoRows
+    );
+    damaged || unreadable
+}
