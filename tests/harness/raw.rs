@@ -1,0 +1,1 @@
+//! Clients that keep to QUIC and TLS and to nothing else.

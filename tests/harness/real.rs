@@ -1,0 +1,1 @@
+//! The drivers that people run, on loopback.

@@ -1,0 +1,18 @@
+//! Two people meet and talk, simulated.
+
+use harness::{World, stories};
+
+#[test]
+fn two_peers_talk_both_ways() {
+    stories::two_peers_talk(&mut World::new(1));
+}
+
+#[test]
+fn a_conversation_goes_on_while_the_rendezvous_is_away_and_peers_return_by_themselves() {
+    stories::the_rendezvous_restarts(&mut World::new(2));
+}
+
+#[test]
+fn a_peer_that_restarts_receives_what_waited_and_goes_on() {
+    stories::a_peer_restarts(&mut World::new(3));
+}
