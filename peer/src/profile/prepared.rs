@@ -11,8 +11,8 @@ pub(super) const NEW_KEY: &str = "profile.key.new";
 /// What `SQLite` puts behind a database's name for its log and its shared memory.
 const BESIDE: [&str; 3] = ["", "-wal", "-shm"];
 
-/// A new profile that is not in force yet. Dropped, it is removed. The [`ProfileLock`](super::ProfileLock) that
-/// prepared it must be kept until then.
+/// A new profile that is not in force yet. Dropped, it is removed. The
+/// [`ProfileLock`](super::ProfileLock) that prepared it must be kept until then.
 #[derive(Debug)]
 pub struct PreparedProfile {
     home: Home,
