@@ -68,15 +68,16 @@ impl Node {
         }
     }
 
-    /// Sends what waits for `contact`, as far as there is a link, a session and a window.
+    /// Sends what waits for `contact`, as far as there is a link, a session and a window; and lets
+    /// the preferred link carry once nothing is on its way, so that a second one can go.
     pub(super) fn pump(&mut self, contact: &Username, now: Now, rng: &mut dyn CryptoRng) {
-        if !self.outbox.is_waiting(contact) {
-            return;
-        }
         let Some(device) = self.contacts.recipient(contact) else { return };
         let (device, key) = (device.id, device.key);
         let Some(mut link) = self.paths.active(&key) else {
-            return self.seek(contact, now, rng);
+            if self.outbox.is_waiting(contact) {
+                self.seek(contact, now, rng);
+            }
+            return;
         };
         if self.outbox.in_flight(contact, link) == 0 {
             link = self.paths.settle(&key).unwrap_or(link);
