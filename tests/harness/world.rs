@@ -30,9 +30,9 @@ use rand::{RngExt, SeedableRng};
 
 use self::agenda::{Agenda, Happening};
 use self::links::Links;
+pub use self::links::{Rogue, RogueHeard};
 use self::peer::{Peer, PeerId};
 use self::rendezvous::Rendezvous;
-pub use self::links::{Rogue, RogueHeard};
 pub use self::visitor::Visitor;
 use crate::secrets::Wire;
 
@@ -147,7 +147,8 @@ impl World {
         let to = happening.to();
         self.happen(happening);
         let Some(peer) = to else { return };
-        while let Some(next) = self.agenda.pop_if(|time, next| Some(time) == at && next.to() == to) {
+        while let Some(next) = self.agenda.pop_if(|time, next| Some(time) == at && next.to() == to)
+        {
             self.happen(next);
         }
         self.turn(peer);
@@ -163,7 +164,9 @@ impl World {
             Happening::Answered { peer, life, conn, stream, payload } => {
                 self.answered(peer, life, conn, stream, payload);
             }
-            Happening::Event { peer, life, conn, payload } => self.event(peer, life, conn, &payload),
+            Happening::Event { peer, life, conn, payload } => {
+                self.event(peer, life, conn, &payload)
+            }
             Happening::Lost { peer, life, conn, why } => self.lost_server(peer, life, conn, why),
             Happening::Greeted(greeting) => self.greeted(greeting),
             Happening::Linked { link } => self.linked(link),

@@ -48,7 +48,9 @@ impl Happening {
             | Self::Lost { peer, .. } => Some(*peer),
             Self::Greeted(greeting) => greeting.to,
             Self::Carried { to, .. } | Self::Finished { to, .. } => *to,
-            Self::Knock { .. } | Self::Asked { .. } | Self::Gone { .. } | Self::Linked { .. } => None,
+            Self::Knock { .. } | Self::Asked { .. } | Self::Gone { .. } | Self::Linked { .. } => {
+                None
+            }
         }
     }
 }

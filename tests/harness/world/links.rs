@@ -122,9 +122,11 @@ impl World {
         let link = self.links.all.len();
         let (life, there) = (peer.life, self.new_end(to, link, 1));
         let here = dialer.map_or(LinkId(0), |(id, _)| self.new_end(id, link, 0));
-        let sides = [Side::new(dialer, here, self.now), Side::new(Some((to, life)), there, self.now)];
+        let sides =
+            [Side::new(dialer, here, self.now), Side::new(Some((to, life)), there, self.now)];
         self.links.all.push(Link { sides, is_cut: false });
-        let up = NetInput::LinkUp { link: there, device: key, address: from, dialed: false, rtt: RTT };
+        let up =
+            NetInput::LinkUp { link: there, device: key, address: from, dialed: false, rtt: RTT };
         self.tell_net(to, life, up);
         let at = self.arrival(self.now);
         self.links.all[link].sides[0].last_arrival = at;

@@ -157,6 +157,12 @@ impl World {
         self.peers[id.0].fuse = Some(commits);
     }
 
+    /// A peer that was to be killed lives on.
+    pub fn spare(&mut self, home: &str) {
+        let id = self.id(home);
+        self.peers[id.0].fuse = None;
+    }
+
     /// Whether a peer is running.
     pub fn is_up(&self, home: &str) -> bool {
         self.peer(home).is_up()

@@ -14,13 +14,13 @@ use parlor_rendezvous::opaque::OpaqueSetup;
 use parlor_rendezvous::server::{CloseReason, ConnId, Output, Server, ServerParams, StreamId};
 use parlor_rendezvous::store::Store;
 use parlor_rendezvous::turn::settle;
-use rand::rngs::StdRng;
 use rand::Rng;
+use rand::rngs::StdRng;
 
+use super::World;
 use super::agenda::Happening;
 use super::peer::PeerId;
 use super::visitor::Callers;
-use super::World;
 
 /// First packets leave again after these times: QUIC's probes.
 const KNOCKS: [Duration; 5] = [

@@ -134,6 +134,19 @@ impl World {
         .collect()
     }
 
+    /// How many of them are not known to have been delivered.
+    pub fn undelivered(&self, home: &str, to: &str) -> usize {
+        let history = self.store(home).reader().history(&to.parse().unwrap(), u32::MAX, None);
+        let sent = history.unwrap().into_iter().filter(|each| each.direction == Direction::Out);
+        sent.filter(|each| each.state != MessageState::Delivered).count()
+    }
+
+    /// How many messages to somebody a peer has stored.
+    pub fn queued(&self, home: &str, to: &str) -> usize {
+        let history = self.store(home).reader().history(&to.parse().unwrap(), u32::MAX, None);
+        history.unwrap().iter().filter(|each| each.direction == Direction::Out).count()
+    }
+
     /// All texts of one contact that a peer has stored, in order.
     pub fn stored_texts(&self, home: &str, from: &str) -> Vec<String> {
         let history = self.store(home).reader().history(&from.parse().unwrap(), u32::MAX, None);

@@ -149,8 +149,7 @@ impl World {
         let (logging_in, request) =
             LoggingIn::start(name, server, device, &password, &mut self.rng)?;
         let started: LoginStarted = self.ask(&mut visitor, &request)?;
-        let (request, pending) =
-            logging_in.finish(&started, &visitor.exporter, &mut self.rng)?;
+        let (request, pending) = logging_in.finish(&started, &visitor.exporter, &mut self.rng)?;
         let logged_in: LoggedIn = self.ask(&mut visitor, &request)?;
         let date = self.date();
         let (request, identity) = pending.open(logged_in, date)?;
