@@ -1,14 +1,15 @@
 //! Sessions in the making: bundles asked for, agreements being computed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use parlor_common::envelope::Envelope;
 use parlor_common::id::DeviceId;
 
 use super::input::LinkId;
 
-/// First messages that wait for their turn: more than a sender's window, so that an honest
-/// sender's messages all fit.
+/// Envelopes that wait for a first message to be accepted: more than a sender's window, so that an
+/// honest sender's messages all fit.
 const MAX_WAITING: usize = 1024;
 /// Bundles that one link is given: each costs a one-time prekey.
 const MAX_BUNDLES: u32 = 8;
@@ -20,9 +21,10 @@ pub(super) struct Agreements {
     asked: BTreeSet<LinkId>,
     /// Devices with which a session is being started.
     initiating: BTreeSet<DeviceId>,
-    /// Whether a first message is being accepted: one at a time, in the whole process.
-    accepting: bool,
-    waiting: VecDeque<(LinkId, Envelope)>,
+    /// The link whose first message is being accepted: one at a time, in the whole process.
+    accepting: Option<LinkId>,
+    /// What came behind a first message on its link, and first messages of other links.
+    waiting: BTreeMap<LinkId, VecDeque<Envelope>>,
     given: BTreeMap<LinkId, u32>,
 }
 
@@ -43,23 +45,37 @@ impl Agreements {
         self.initiating.remove(&device);
     }
 
-    /// A first message is to be accepted. Returns it if that can start now; else it waits, or is
-    /// dropped if too many wait: its sender sends it again.
-    pub(super) fn accept(&mut self, link: LinkId, envelope: Envelope) -> Option<Envelope> {
-        if !self.accepting {
-            self.accepting = true;
-            return Some(envelope);
-        }
-        if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back((link, envelope));
-        }
-        None
+    /// Whether a first message of `link` is being accepted, or waits for that: what comes behind it
+    /// waits too, so that messages are saved in the order in which they were sent, whatever sessions
+    /// they are of.
+    pub(super) fn holds_back(&self, link: LinkId) -> bool {
+        self.accepting == Some(link) || self.waiting.contains_key(&link)
     }
 
-    /// The acceptance of a first message is over. Returns what waited, to be looked at again.
-    pub(super) fn accepted(&mut self) -> VecDeque<(LinkId, Envelope)> {
-        self.accepting = false;
-        std::mem::take(&mut self.waiting)
+    /// Whether a first message of `link` can be accepted now: then no other can.
+    pub(super) fn accept(&mut self, link: LinkId) -> bool {
+        let free = self.accepting.is_none();
+        if free {
+            self.accepting = Some(link);
+        }
+        free
+    }
+
+    /// Lets an envelope wait. Returns whether there was room: if not, it is dropped, and its link
+    /// must be closed, so that its sender sends it again.
+    pub(super) fn wait(&mut self, link: LinkId, envelope: Envelope) -> bool {
+        let room = self.waiting.values().map(VecDeque::len).sum::<usize>() < MAX_WAITING;
+        if room {
+            self.waiting.entry(link).or_default().push_back(envelope);
+        }
+        room
+    }
+
+    /// The acceptance of a first message is over. Returns what waited, in order by link, to be
+    /// looked at again.
+    pub(super) fn accepted(&mut self) -> BTreeMap<LinkId, VecDeque<Envelope>> {
+        self.accepting = None;
+        mem::take(&mut self.waiting)
     }
 
     /// Whether `link` may be given another bundle.
@@ -73,7 +89,7 @@ impl Agreements {
     pub(super) fn link_down(&mut self, link: LinkId) {
         self.asked.remove(&link);
         self.given.remove(&link);
-        self.waiting.retain(|(of, _)| *of != link);
+        self.waiting.remove(&link);
     }
 }
 
@@ -106,16 +122,32 @@ mod tests {
     }
 
     #[test]
-    fn first_messages_are_accepted_one_at_a_time_and_wait_in_bounds() {
+    fn one_first_message_is_accepted_at_a_time_and_what_is_behind_it_waits() {
         let mut agreements = Agreements::default();
-        assert!(agreements.accept(LINK, envelope(0)).is_some());
-        for number in 0..2000 {
-            assert!(agreements.accept(LINK, envelope(number)).is_none());
-        }
-        let waited = agreements.accepted();
-        assert_eq!(waited.len(), MAX_WAITING);
-        assert_eq!(waited[1].1, envelope(1));
-        assert!(agreements.accept(LINK, envelope(1)).is_some());
+        let other = LinkId(2);
+        assert!(!agreements.holds_back(LINK));
+        assert!(agreements.accept(LINK));
+        assert!(agreements.holds_back(LINK) && !agreements.holds_back(other));
+        assert!(!agreements.accept(other));
+        assert!(agreements.wait(other, envelope(1)) && agreements.wait(LINK, envelope(2)));
+        assert!(agreements.holds_back(other));
+        let waited: Vec<_> = agreements.accepted().into_keys().collect();
+        assert_eq!(waited, [LINK, other]);
+        assert!(!agreements.holds_back(LINK) && !agreements.holds_back(other));
+        assert!(agreements.accept(other));
+    }
+
+    #[test]
+    fn envelopes_wait_in_order_and_in_bounds() {
+        let mut agreements = Agreements::default();
+        assert!(agreements.accept(LINK));
+        let held = (0..2000).filter(|number| agreements.wait(LINK, envelope(*number))).count();
+        assert_eq!(held, MAX_WAITING);
+        let waited = agreements.accepted().remove(&LINK).unwrap();
+        assert_eq!((&waited[0], &waited[1]), (&envelope(0), &envelope(1)));
+        assert!(agreements.wait(LINK, envelope(0)));
+        agreements.link_down(LINK);
+        assert!(agreements.accepted().is_empty());
     }
 
     #[test]

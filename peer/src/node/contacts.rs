@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use parlor_common::device_list::{DeviceEntry, DeviceListError, SignedDeviceList, VerifiedDeviceList};
-use parlor_common::id::Username;
+use parlor_common::device_list::{
+    DeviceEntry, DeviceListError, SignedDeviceList, VerifiedDeviceList,
+};
+use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::{AccountKey, DeviceKey};
 
 use super::record::{Change, Contact, ContactState, Policy};
@@ -93,6 +95,12 @@ impl Contacts {
         let known = self.get(self.by_device.get(key)?)?;
         let device = known.devices.as_ref()?.device(key)?;
         (known.record.state == ContactState::Mutual).then_some((known, device))
+    }
+
+    /// The contact that has the device with this id.
+    pub(super) fn name_of(&self, device: DeviceId) -> Option<Username> {
+        let owned = self.by_device.iter().find(|(key, _)| DeviceId::of(key) == device);
+        owned.map(|(_, name)| name.clone())
     }
 
     /// The device of `name` that receives, if something may be sealed for it now.
@@ -258,7 +266,10 @@ mod tests {
         assert_eq!(serve(&mut contacts, &list(9, 3)), ListVerdict::Known, "it is told once");
         assert!(contacts.recipient(&bob()).is_none());
         assert!(contacts.owner(&entry(3).key).is_none());
-        assert_eq!(contacts.get(&bob()).unwrap().record.account_key, Some(list(1, 1).list().account_key));
+        assert_eq!(
+            contacts.get(&bob()).unwrap().record.account_key,
+            Some(list(1, 1).list().account_key)
+        );
     }
 
     #[test]

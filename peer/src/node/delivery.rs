@@ -234,6 +234,9 @@ impl Node {
     }
 
     fn keep_session(&mut self, device: DeviceId, session: Session) {
+        if let Some(contact) = self.contacts.name_of(device) {
+            self.events.push_back(Event::Agreed { contact, session: session.id() });
+        }
         if let Some(gone) = self.sessions.insert(device, session) {
             self.outbox.session_gone(gone);
             self.changes.push(Change::RemoveSession(device, gone));
@@ -243,6 +246,9 @@ impl Node {
     fn handle_envelope(&mut self, link: LinkId, envelope: Envelope, now: Now) {
         let Some(Link { device, .. }) = self.paths.get(link) else { return };
         let Some((_, entry)) = self.contacts.owner(device) else { return };
+        if self.agreements.holds_back(link) {
+            return self.hold_back(link, envelope);
+        }
         match self.sessions.open(entry.id, &envelope) {
             Some(Ok(plaintext)) => self.handle_content(link, &plaintext, &envelope, now),
             Some(Err(OpenError::Duplicate)) => self.handle_duplicate(link, &envelope),
@@ -267,9 +273,18 @@ impl Node {
         }
     }
 
+    fn hold_back(&mut self, link: LinkId, envelope: Envelope) {
+        if !self.agreements.wait(link, envelope) {
+            tracing::debug!(link = link.0, "too much waits for agreements; the link is closed");
+            self.transmits.push_back(Transmit::CloseLink { link });
+        }
+    }
+
     /// A first message: the agreement is computed off the loop, one at a time.
     fn accept(&mut self, link: LinkId, envelope: Envelope, now: Now) {
-        let Some(envelope) = self.agreements.accept(link, envelope) else { return };
+        if !self.agreements.accept(link) {
+            return self.hold_back(link, envelope);
+        }
         let Some(first) = &envelope.header().first else { return };
         let signed = self.prekeys.get(first.signed_prekey, PrekeyKind::Signed);
         let one_time = first.one_time_prekey.map(|id| self.prekeys.get(id, PrekeyKind::OneTime));
@@ -323,23 +338,35 @@ impl Node {
 
     /// Looks again at what waited while a first message was accepted.
     fn resume(&mut self, now: Now) {
-        for (link, envelope) in self.agreements.accepted() {
-            self.handle_envelope(link, envelope, now);
+        for (link, envelopes) in self.agreements.accepted() {
+            for envelope in envelopes {
+                self.handle_envelope(link, envelope, now);
+            }
         }
     }
 
     fn handle_content(&mut self, link: LinkId, plaintext: &[u8], envelope: &Envelope, now: Now) {
         match Content::parse(plaintext) {
             Ok(Content::Text { id, sent_at, text }) => {
-                self.receive(link, Incoming {
-                    row: 0,
-                    id,
-                    from: self.me.name.clone(),
-                    text,
-                    sent_at,
-                    carrier: Carrier::Direct,
-                    ciphertext: envelope.ciphertext().iter().take(SHOWN_CIPHERTEXT).copied().collect(),
-                }, envelope_ref(envelope), now);
+                self.receive(
+                    link,
+                    Incoming {
+                        row: 0,
+                        id,
+                        from: self.me.name.clone(),
+                        text,
+                        sent_at,
+                        carrier: Carrier::Direct,
+                        ciphertext: envelope
+                            .ciphertext()
+                            .iter()
+                            .take(SHOWN_CIPHERTEXT)
+                            .copied()
+                            .collect(),
+                    },
+                    envelope_ref(envelope),
+                    now,
+                );
             }
             Ok(Content::Receipt { delivered }) => self.delivered(link, &delivered),
             Ok(Content::Unknown) => tracing::debug!("a message of an unknown type is ignored"),
@@ -399,7 +426,10 @@ fn envelope_ref(envelope: &Envelope) -> EnvelopeRef {
 }
 
 /// The message that was queued at this place of the turn's changes.
-fn message_of<'a>(changes: &'a mut [Change], place: Option<&usize>) -> Option<&'a mut OutboxMessage> {
+fn message_of<'a>(
+    changes: &'a mut [Change],
+    place: Option<&usize>,
+) -> Option<&'a mut OutboxMessage> {
     match changes.get_mut(*place?)? {
         Change::QueueMessage(message) => Some(message),
         _ => None,

@@ -11,13 +11,13 @@ use parlor_common::identity::DeviceKey;
 use parlor_common::wire::rendezvous::Request;
 use rand::CryptoRng;
 
+use super::Node;
 use super::dialing::is_dialable;
 use super::input::{LinkId, Now};
 use super::output::{Event, Transmit};
 use super::paths::Link;
 use super::record::{Carrier, Policy};
 use super::server::{Lookup, Purpose};
-use super::Node;
 
 /// A link that the network says is up.
 #[derive(Clone, Copy, Debug)]
@@ -139,9 +139,8 @@ impl Node {
         self.offers.link_up(&contact);
         self.ready.insert(contact.clone());
         let since = now.timer;
-        let first = self
-            .paths
-            .up(link, Link { contact: contact.clone(), device, address, dialed, since });
+        let first =
+            self.paths.up(link, Link { contact: contact.clone(), device, address, dialed, since });
         if first {
             let carrier = Carrier::Direct;
             self.events.push_back(Event::Path { contact, carrier, address, rtt });

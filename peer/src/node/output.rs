@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use parlor_common::id::{MessageId, Username};
+use parlor_common::id::{MessageId, SessionId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
@@ -96,6 +96,13 @@ pub enum Event {
         contact: Username,
         /// Whether the contact is online now.
         online: bool,
+    },
+    /// A session with a contact's device was agreed on.
+    Agreed {
+        /// With whom.
+        contact: Username,
+        /// The session, derived alike on both sides.
+        session: SessionId,
     },
     /// Envelopes to a contact take another way now.
     Path {

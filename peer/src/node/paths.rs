@@ -46,12 +46,7 @@ pub(super) struct Paths {
 impl Paths {
     /// No links yet, of the device that holds `own`.
     pub(super) const fn new(own: DeviceKey) -> Self {
-        Self {
-            own,
-            links: BTreeMap::new(),
-            active: BTreeMap::new(),
-            closing: BTreeSet::new(),
-        }
+        Self { own, links: BTreeMap::new(), active: BTreeMap::new(), closing: BTreeSet::new() }
     }
 
     /// A link is up. Returns whether it is the first one to its device.
@@ -126,7 +121,8 @@ impl Paths {
     fn preferred(&self, device: &DeviceKey) -> Option<LinkId> {
         let own_is_smaller = self.own < *device;
         let to_device = self.links.iter().filter(|(_, link)| link.device == *device);
-        let best = to_device.max_by_key(|(id, link)| (link.dialed == own_is_smaller, link.since, **id));
+        let best =
+            to_device.max_by_key(|(id, link)| (link.dialed == own_is_smaller, link.since, **id));
         best.map(|(id, _)| *id)
     }
 }

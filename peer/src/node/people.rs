@@ -6,12 +6,12 @@ use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::AccountKey;
 use parlor_common::wire::rendezvous::{HeldKind, Request};
 
+use super::Node;
 use super::contacts::new_contact;
 use super::input::{Now, Token};
 use super::output::{Event, IntentError, Transmit};
 use super::record::{Change, Contact, ContactState, MessageState};
 use super::server::{Lookup, Purpose};
-use super::Node;
 
 impl Node {
     pub(super) fn add_contact(

@@ -192,12 +192,8 @@ mod tests {
         let mut maker = Maker::new();
         let now = Timestamp::from_millis(1_000_000_000_000);
         let id = maker.bundle(now).signed_prekey.id;
-        let stored: Vec<_> = maker
-            .prekeys
-            .by_id
-            .iter()
-            .map(|(id, prekey)| (*id, prekey.encode()))
-            .collect();
+        let stored: Vec<_> =
+            maker.prekeys.by_id.iter().map(|(id, prekey)| (*id, prekey.encode())).collect();
         maker.prekeys = Prekeys::new(&stored);
         assert_eq!(maker.bundle(now).signed_prekey.id, id);
     }

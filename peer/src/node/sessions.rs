@@ -50,7 +50,9 @@ impl Sessions {
                 Ok(session) => {
                     sessions.by_device.entry(device).or_default().push(Kept { session, used });
                 }
-                Err(error) => tracing::warn!(session = %id, %error, "a stored session is unreadable"),
+                Err(error) => {
+                    tracing::warn!(session = %id, %error, "a stored session is unreadable")
+                }
             }
         }
         sessions

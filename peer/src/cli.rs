@@ -1,0 +1,82 @@
+//! The command line: one file a command, each thin: what was typed becomes intents, events become
+//! lines.
+
+mod account;
+mod chat;
+mod contact;
+mod demo;
+mod error;
+mod history;
+mod host;
+mod listen;
+mod password;
+mod print;
+mod send;
+mod session;
+mod whoami;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use directories::ProjectDirs;
+
+use self::error::CliError;
+use self::print::Printer;
+use crate::args::{Cli, Command};
+use crate::profile::Home;
+
+/// What every command is told.
+#[derive(Debug)]
+pub(crate) struct Context {
+    home: Home,
+    printer: Printer,
+}
+
+/// Runs the command that was typed, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return print::usage(&error),
+    };
+    print::start_logs();
+    let printer = Printer::new(cli.json);
+    let ended = home(cli.home).and_then(|home| run(cli.command, Context { home, printer }));
+    match ended {
+        Ok(code) => code,
+        Err(error) => {
+            printer.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+fn home(given: Option<PathBuf>) -> Result<Home, CliError> {
+    let default = || ProjectDirs::from("", "", "parlor").map(|dirs| dirs.data_dir().to_owned());
+    given.or_else(default).map(Home::new).ok_or(CliError::NoHome)
+}
+
+/// One thread runs everything that waits: fewer wake-ups than with several.
+fn run(command: Command, context: Context) -> Result<ExitCode, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(Box::pin(dispatch(command, &context)));
+    // Work on other threads, such as reading a terminal, is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Demo => demo::run(context).await,
+        Command::Host(args) => host::run(context, args).await,
+        Command::Register(args) => account::register(context, args).await,
+        Command::Login(args) => account::login(context, args).await,
+        Command::Whoami => whoami::whoami(context),
+        Command::Link => whoami::link(context),
+        Command::Contact(command) => contact::run(context, command).await,
+        Command::Send(args) => send::run(context, args).await,
+        Command::Listen => listen::run(context).await,
+        Command::History(args) => history::run(context, &args),
+        Command::Chat { contact } => chat::run(context, contact).await,
+    }
+}

@@ -1,0 +1,116 @@
+//! `parlor contact …`: how people become contacts, and who is one.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use parlor_common::link::ServerAddress;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::error::CliError;
+use super::session::Session;
+use crate::args::{ContactArg, ContactCommand};
+use crate::node::input::Intent;
+use crate::node::record::ContactState;
+use crate::profile::LockError;
+use crate::store::{ListedContact, Reader};
+
+/// A list is fresh if the rendezvous answers within this time; else it is what was known.
+const FRESH_TIME: Duration = Duration::from_secs(4);
+
+pub(super) async fn run(context: &Context, command: ContactCommand) -> Result<ExitCode, CliError> {
+    match command {
+        ContactCommand::Add { who } => add(context, who).await,
+        ContactCommand::List => list(context, "parlor contact list", |_| true).await,
+        ContactCommand::Requests => {
+            let asking = |state| state == ContactState::Asking;
+            list(context, "parlor contact requests", asking).await
+        }
+        ContactCommand::Accept { name } => {
+            change(context, "parlor contact accept", Intent::AcceptContact { name }).await
+        }
+        ContactCommand::Decline { name } => {
+            change(context, "parlor contact decline", Intent::DeclineContact { name }).await
+        }
+        ContactCommand::Remove { name } => {
+            change(context, "parlor contact remove", Intent::RemoveContact { name }).await
+        }
+    }
+}
+
+async fn add(context: &Context, who: ContactArg) -> Result<ExitCode, CliError> {
+    let (name, account_key) = match who {
+        ContactArg::Name(name) => (name, None),
+        ContactArg::Link { server, name, account_key } => {
+            check_server(&context.home.open_read_only()?, &server)?;
+            (name, account_key)
+        }
+    };
+    change(context, "parlor contact add", Intent::AddContact { name, account_key }).await
+}
+
+/// A contact's server is one's own if the keys are the same, wherever it is reached.
+fn check_server(reader: &Reader, theirs: &ServerAddress) -> Result<(), CliError> {
+    let own = reader.identity()?.server;
+    let same = match (own.key, theirs.key) {
+        (Some(own), Some(theirs)) => own == theirs,
+        _ => own.at == theirs.at,
+    };
+    if same {
+        return Ok(());
+    }
+    Err(CliError::OtherServer { theirs: theirs.to_string(), own: own.to_string() })
+}
+
+async fn change(context: &Context, command: &str, intent: Intent) -> Result<ExitCode, CliError> {
+    let mut session = Session::online(context, command).await?;
+    let changed = session.intend(intent).await;
+    session.end().await?;
+    changed.map(|()| ExitCode::SUCCESS)
+}
+
+async fn list(
+    context: &Context,
+    command: &str,
+    wanted: impl Fn(ContactState) -> bool,
+) -> Result<ExitCode, CliError> {
+    for contact in fresh_list(context, command).await? {
+        if wanted(contact.contact.state) {
+            print(context, &contact)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The contacts, after a look at the rendezvous if this process can have one.
+async fn fresh_list(context: &Context, command: &str) -> Result<Vec<ListedContact>, CliError> {
+    let reader = context.home.open_read_only()?;
+    let online = Box::pin(Session::online(context, command));
+    match tokio::time::timeout(FRESH_TIME, online).await {
+        Ok(Ok(session)) => {
+            let contacts = reader.contacts()?;
+            session.end().await?;
+            return Ok(contacts);
+        }
+        // Whoever holds the profile keeps the list fresh.
+        Ok(Err(CliError::Lock(LockError::Held { .. }))) => {}
+        Ok(Err(error @ CliError::Server(_))) => context.printer.note(&error.to_string()),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => context.printer.note("the rendezvous cannot be reached; this is what was known"),
+    }
+    Ok(reader.contacts()?)
+}
+
+fn print(context: &Context, listed: &ListedContact) -> Result<(), CliError> {
+    let ListedContact { contact, online } = listed;
+    let json = json!({
+        "name": contact.name, "state": contact.state, "verified": contact.verified,
+        "account_key": contact.account_key, "policy": contact.policy, "online": online,
+    });
+    let state = json.get("state").and_then(Value::as_str).unwrap_or_default();
+    let verified = if contact.verified { ", verified" } else { "" };
+    let presence = if *online { ", online" } else { "" };
+    let changed = if contact.changed_key.is_some() { ", account key has changed" } else { "" };
+    let text = format!("{} ({state}{verified}{presence}{changed})", contact.name);
+    Ok(context.printer.line(&json, &text)?)
+}

@@ -1,0 +1,182 @@
+//! Why a command failed: in words for people, with a code for programs and an exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use parlor_common::wire::rendezvous::ErrorCode;
+use thiserror::Error;
+
+use crate::account::AccountError;
+use crate::driver::EngineError;
+use crate::net::{CallError, ConnectError};
+use crate::node::input::ServerDown;
+use crate::node::output::IntentError;
+use crate::opaque::OpaqueError;
+use crate::profile::{LockError, ProfileError};
+use crate::store::ReadError;
+
+/// Why a command failed. The messages say what to do next where there is something to do.
+#[derive(Debug, Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the demo came to an unexpected end: {0}")]
+    Demo(&'static str),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Host(String),
+    #[error(transparent)]
+    Intent(#[from] IntentError),
+    #[error("interrupted")]
+    Interrupted,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("this platform has no data folder; give one with --home DIR")]
+    NoHome,
+    #[error(
+        "the link is for another rendezvous ({theirs}) than your own ({own}); Parlor talks through one rendezvous so far"
+    )]
+    OtherServer { theirs: String, own: String },
+    #[error("{0}")]
+    Password(String),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{}", server_down(.0))]
+    Server(ServerDown),
+    #[error("{0}")]
+    Text(String),
+    #[error("there is no conversation with {0}")]
+    UnknownContact(String),
+}
+
+fn server_down(reason: &ServerDown) -> &'static str {
+    match reason {
+        ServerDown::Closed | ServerDown::Unreachable => {
+            "the rendezvous cannot be reached; is it running, and is this machine online?"
+        }
+        ServerDown::UnknownDevice => {
+            "the rendezvous does not know this device; log in again with another --home"
+        }
+        ServerDown::WrongKey => {
+            "the rendezvous has another key than the one that is pinned; nothing was sent"
+        }
+    }
+}
+
+/// The exit codes that scripts rely on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exit {
+    Failed = 1,
+    Usage = 2,
+    Refused = 3,
+    Unreachable = 4,
+    KeyMismatch = 6,
+}
+
+/// What `send` ends with when the message was not delivered in time.
+pub(super) const NOT_DELIVERED: u8 = 5;
+
+impl CliError {
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self.exit() {
+            Exit::Failed => ExitCode::from(1),
+            Exit::Usage => ExitCode::from(2),
+            Exit::Refused => ExitCode::from(3),
+            Exit::Unreachable => ExitCode::from(4),
+            Exit::KeyMismatch => ExitCode::from(6),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Account(AccountError::Opaque(OpaqueError::WrongPassword))
+            | Self::Call(CallError::Refused(_)) => Exit::Refused,
+            Self::Call(CallError::Lost) | Self::Connect(ConnectError::Unreachable) => {
+                Exit::Unreachable
+            }
+            Self::Connect(ConnectError::WrongKey) => Exit::KeyMismatch,
+            Self::Connect(ConnectError::NoKey) | Self::Text(_) => Exit::Usage,
+            Self::Intent(error) => exit_of_intent(error),
+            Self::Server(reason) => exit_of_server(*reason),
+            Self::Account(_)
+            | Self::Call(CallError::Malformed)
+            | Self::Connect(_)
+            | Self::Demo(_)
+            | Self::Engine(_)
+            | Self::Host(_)
+            | Self::Interrupted
+            | Self::Io(_)
+            | Self::Lock(_)
+            | Self::NoHome
+            | Self::OtherServer { .. }
+            | Self::Password(_)
+            | Self::Profile(_)
+            | Self::Read(_)
+            | Self::UnknownContact(_) => Exit::Failed,
+        }
+    }
+
+    /// The code for programs.
+    pub(super) fn code(&self) -> String {
+        let code = match self {
+            Self::Call(CallError::Refused(reply)) => return protocol_code(reply.code),
+            Self::Intent(IntentError::Refused { code, .. }) => return code.clone(),
+            Self::Account(AccountError::Opaque(OpaqueError::WrongPassword)) => {
+                return protocol_code(ErrorCode::WrongPassword);
+            }
+            Self::Lock(LockError::Held { .. }) => "profile_in_use",
+            Self::Profile(_) | Self::Lock(_) | Self::Read(_) | Self::NoHome => "profile",
+            Self::Intent(IntentError::UnknownContact(_)) | Self::UnknownContact(_) => {
+                "unknown_contact"
+            }
+            Self::Interrupted => "interrupted",
+            Self::Password(_) => "password",
+            Self::Text(_) => "text",
+            _ => match self.exit() {
+                Exit::Failed => "failed",
+                Exit::Usage => "usage",
+                Exit::Refused => "refused",
+                Exit::Unreachable => "unreachable",
+                Exit::KeyMismatch => "key_mismatch",
+            },
+        };
+        code.to_owned()
+    }
+}
+
+fn exit_of_intent(error: &IntentError) -> Exit {
+    match error {
+        IntentError::EmptyText | IntentError::TextTooLong(_) => Exit::Usage,
+        IntentError::Refused { .. } => Exit::Refused,
+        IntentError::Unreachable => Exit::Unreachable,
+        IntentError::KeyMismatch(_) | IntentError::WrongServerKey => Exit::KeyMismatch,
+        IntentError::Blocked(_)
+        | IntentError::NoRequest(_)
+        | IntentError::NotAccepted(_)
+        | IntentError::Oneself(_)
+        | IntentError::UnknownContact(_)
+        | IntentError::Unsound(..) => Exit::Failed,
+    }
+}
+
+const fn exit_of_server(reason: ServerDown) -> Exit {
+    match reason {
+        ServerDown::Closed | ServerDown::Unreachable => Exit::Unreachable,
+        ServerDown::UnknownDevice => Exit::Refused,
+        ServerDown::WrongKey => Exit::KeyMismatch,
+    }
+}
+
+fn protocol_code(code: ErrorCode) -> String {
+    let json = serde_json::to_value(code).ok();
+    json.and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
+}

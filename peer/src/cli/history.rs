@@ -1,0 +1,43 @@
+//! `parlor history`: the conversation with a contact, oldest first.
+
+use std::process::ExitCode;
+
+use parlor_common::visible::Visible;
+use serde_json::json;
+
+use super::Context;
+use super::error::CliError;
+use crate::args::HistoryArgs;
+use crate::node::record::{Direction, StoredMessage};
+
+pub(super) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, CliError> {
+    let reader = context.home.open_read_only()?;
+    let own = reader.identity()?.name;
+    let messages = reader.history(&args.contact, args.limit, args.search.as_deref())?;
+    let known = || reader.contacts().map(|all| all.iter().any(|c| c.contact.name == args.contact));
+    if messages.is_empty() && !known()? {
+        return Err(CliError::UnknownContact(args.contact.to_string()));
+    }
+    for StoredMessage { id, contact, direction, text, sent_at, state, .. } in messages {
+        let from = match direction {
+            Direction::In => contact,
+            Direction::Out => own.clone(),
+        };
+        let json = json!({
+            "id": id, "direction": direction, "from": from, "text": text,
+            "sent_at": sent_at.to_string(), "state": state,
+        });
+        let state = match direction {
+            Direction::In => String::new(),
+            Direction::Out => format!(" ({})", state_word(state)),
+        };
+        context.printer.line(&json, &format!("{sent_at} {from}: {}{state}", Visible(&text)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A state as people read it: the same word as in JSON.
+pub(super) fn state_word(state: crate::node::record::MessageState) -> String {
+    let json = serde_json::to_value(state).ok();
+    json.and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,129 @@
+//! A command's use of an engine: open the profile, wait for the rendezvous, end in order.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Context;
+use super::error::CliError;
+use crate::driver::Engine;
+use crate::node::input::{Intent, ServerDown, Token};
+use crate::node::output::Event;
+use crate::profile::ProfileLock;
+
+/// A command that needs the rendezvous gives up after this long; with the time to end in order it
+/// stays below ten seconds.
+const ONLINE_TIME: Duration = Duration::from_secs(8);
+
+/// An engine on this profile, which nobody else uses meanwhile.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) engine: Engine,
+    _lock: ProfileLock,
+}
+
+impl Session {
+    /// Locks the profile for `command` and starts its engine.
+    pub(super) fn start(context: &Context, command: &str) -> Result<Self, CliError> {
+        // A profile that is not there is said before its folder is made.
+        drop(context.home.open_read_only()?);
+        let lock = context.home.lock(command)?;
+        let engine = Engine::start(lock.open()?)?;
+        Ok(Self { engine, _lock: lock })
+    }
+
+    /// The same, and waits until the rendezvous shows this device online.
+    pub(super) async fn online(context: &Context, command: &str) -> Result<Self, CliError> {
+        let mut session = Self::start(context, command)?;
+        match session.wait_online().await {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                session.end().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn wait_online(&mut self) -> Result<(), CliError> {
+        let deadline = Instant::now() + ONLINE_TIME;
+        loop {
+            match timeout_at(deadline, interruptible(self.engine.next())).await {
+                Err(_) => return Err(CliError::Server(ServerDown::Unreachable)),
+                Ok(event) => match event? {
+                    None => return self.ended(),
+                    Some(Event::Online) => return Ok(()),
+                    Some(Event::Offline(
+                        reason @ (ServerDown::WrongKey | ServerDown::UnknownDevice),
+                    )) => {
+                        return Err(CliError::Server(reason));
+                    }
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+
+    /// Tells the engine what is wanted, and waits until that is done.
+    pub(super) async fn intend(&mut self, intent: Intent) -> Result<(), CliError> {
+        let wanted = self.engine.intend(intent);
+        let deadline = Instant::now() + ONLINE_TIME;
+        loop {
+            match timeout_at(deadline, interruptible(self.engine.next())).await {
+                Err(_) => return Err(CliError::Server(ServerDown::Unreachable)),
+                Ok(event) => match event? {
+                    None => return self.ended(),
+                    Some(Event::Done { token, result }) if token == wanted => return Ok(result?),
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+
+    /// The engine has ended by itself: stopping it says why.
+    fn ended(&self) -> Result<(), CliError> {
+        tracing::debug!(engine = ?self.engine, "the engine has ended");
+        Err(CliError::Interrupted)
+    }
+
+    /// Ends the engine in order.
+    pub(super) async fn end(self) -> Result<(), CliError> {
+        Ok(self.engine.stop().await?)
+    }
+}
+
+/// Waits for something, or for SIGINT or SIGTERM.
+pub(super) async fn interruptible<T>(wait: impl Future<Output = T>) -> Result<T, CliError> {
+    tokio::select! {
+        value = wait => Ok(value),
+        () = interrupted() => Err(CliError::Interrupted),
+    }
+}
+
+/// Returns when the process is asked to end.
+pub(super) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        interrupt = tokio::signal::ctrl_c() => {
+            if interrupt.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// Whether an event answers what was wanted with `token`, by refusing it.
+pub(super) fn refused(event: &Event, wanted: Token) -> Option<CliError> {
+    match event {
+        Event::Done { token, result: Err(error) } if *token == wanted => {
+            Some(CliError::Intent(error.clone()))
+        }
+        _ => None,
+    }
+}
