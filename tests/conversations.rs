@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness::{Stage, World};
 use parlor::node::input::Intent;
+use parlor::node::record::MessageState;
 
 const FIVE: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 
@@ -83,6 +84,24 @@ fn what_was_sent_before_an_answer_waits_for_it() {
     assert!(world.texts("bob").is_empty());
     world.asks_for("bob", Intent::AcceptContact { name: "alice".parse().unwrap() }).unwrap();
     world.sees("bob", &["will you be my contact?"]);
+}
+
+#[test]
+fn messages_of_two_sessions_keep_their_order() {
+    let mut world = friends(15);
+    world.says("alice", "bob", "zero");
+    world.run_until("it is on its way, under alice's session", |world| {
+        world.sent("alice").iter().any(|(_, state)| *state == MessageState::Sent)
+    });
+    world.kill("bob");
+    world.start("bob");
+    // Bob starts another session, on which alice goes on; her link to the bob that was is dead, but
+    // she does not know yet.
+    world.says("bob", "alice", "I was away");
+    world.sees("alice", &["I was away"]);
+    world.says("alice", "bob", "one");
+    world.says("alice", "bob", "two");
+    world.sees("bob", &["zero", "one", "two"]);
 }
 
 #[test]

@@ -121,13 +121,21 @@ impl World {
         }
         let link = self.links.all.len();
         let (life, there) = (peer.life, self.new_end(to, link, 1));
-        let here = dialer.map_or(LinkId(0), |(id, _)| self.new_end(id, link, 0));
+        // A dialer that died with its hello on the way leaves a link that nobody ends.
+        let dialer_lives = dialer
+            .is_none_or(|(id, life)| self.peers[id.0].is_up() && self.peers[id.0].life == life);
+        let here = dialer.filter(|_| dialer_lives);
+        let here = here.map_or(LinkId(0), |(id, _)| self.new_end(id, link, 0));
         let sides =
             [Side::new(dialer, here, self.now), Side::new(Some((to, life)), there, self.now)];
         self.links.all.push(Link { sides, is_cut: false });
         let up =
             NetInput::LinkUp { link: there, device: key, address: from, dialed: false, rtt: RTT };
         self.tell_net(to, life, up);
+        if !dialer_lives {
+            self.links.all[link].is_cut = true;
+            return self.lose(link, 1);
+        }
         let at = self.arrival(self.now);
         self.links.all[link].sides[0].last_arrival = at;
         self.agenda.push(at, Happening::Linked { link });

@@ -180,11 +180,13 @@ impl World {
     }
 
     fn event_arrival(&mut self, peer: PeerId, conn: ConnId) -> Duration {
-        let connection = self.peers[peer.0].connection.as_ref();
-        let connection = connection.filter(|connection| connection.conn == Some(conn));
-        let before = connection.map_or(self.now, |connection| connection.last_event);
+        let of_conn = |connection: &&mut Connection| connection.conn == Some(conn);
+        let connection = self.peers[peer.0].connection.as_mut();
+        let before =
+            connection.filter(of_conn).map_or(self.now, |connection| connection.last_event);
         let at = self.arrival(before);
-        if let Some(connection) = &mut self.peers[peer.0].connection {
+        let connection = self.peers[peer.0].connection.as_mut();
+        if let Some(connection) = connection.filter(of_conn) {
             connection.last_event = at;
         }
         at
