@@ -1,0 +1,115 @@
+//! One end of a conversation: an engine on its profile, as `parlor` runs it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail, ensure};
+use parlor::driver::Engine;
+use parlor::node::input::Intent;
+use parlor::node::output::Event;
+use parlor::node::record::{Carrier, MessageState};
+use parlor::profile::{Home, ProfileLock};
+use parlor_common::id::Username;
+
+use super::SIZE;
+use crate::process::{input_ends, tell};
+
+struct Peer {
+    engine: Engine,
+    _lock: ProfileLock,
+}
+
+impl Peer {
+    fn start(home: &Path) -> anyhow::Result<Self> {
+        let lock = Home::new(home).lock("the benchmark")?;
+        Ok(Self { engine: Engine::start(lock.open()?)?, _lock: lock })
+    }
+
+    fn send(&mut self, to: &Username, text: &str) {
+        self.engine.intend(Intent::Send { to: to.clone(), text: text.to_owned() });
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Event> {
+        let event = self.engine.next().await.context("the engine ended")?;
+        match event {
+            Event::Done { result: Err(error), .. } => bail!("refused: {error}"),
+            event => Ok(event),
+        }
+    }
+
+    /// Sends a text so many times and waits until all of them are delivered.
+    async fn deliver(&mut self, to: &Username, text: &str, count: usize) -> anyhow::Result<()> {
+        (0..count).for_each(|_| self.send(to, text));
+        let (mut queued, mut waiting) = (0, HashSet::new());
+        while queued < count || !waiting.is_empty() {
+            match self.next().await? {
+                Event::Queued { id, .. } => {
+                    queued += 1;
+                    waiting.insert(id);
+                }
+                Event::Receipt { id, state: MessageState::Delivered, carrier, .. } => {
+                    ensure!(carrier == Some(Carrier::Direct), "delivered by {carrier:?}");
+                    waiting.remove(&id);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a text and waits for its echo.
+    async fn exchange(&mut self, with: &Username, text: &str) -> anyhow::Result<()> {
+        self.send(with, text);
+        while !matches!(self.next().await?, Event::Message(_)) {}
+        Ok(())
+    }
+}
+
+/// Takes messages, and sends each back where asked to, until the input ends.
+pub async fn answer(home: &Path, echo: bool) -> anyhow::Result<()> {
+    let mut peer = Peer::start(home)?;
+    let mut end = std::pin::pin!(input_ends());
+    loop {
+        let event = tokio::select! {
+            event = peer.next() => event?,
+            () = &mut end => break,
+        };
+        match event {
+            Event::Online => tell(&"ready")?,
+            Event::Message(message) if echo => peer.send(&message.from, &message.text),
+            _ => {}
+        }
+    }
+    Ok(peer.engine.stop().await?)
+}
+
+/// Tells how many seconds each round trip took; the first ones are not counted.
+pub async fn ping(home: &Path, to: &Username, rounds: usize) -> anyhow::Result<()> {
+    let mut peer = Peer::start(home)?;
+    let text = "x".repeat(SIZE);
+    for _ in 0..rounds / 10 + 1 {
+        peer.exchange(to, &text).await?;
+    }
+    let mut samples = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        let started = Instant::now();
+        peer.exchange(to, &text).await?;
+        samples.push(started.elapsed().as_secs_f64());
+    }
+    tell(&samples)?;
+    Ok(peer.engine.stop().await?)
+}
+
+/// Tells how many seconds all messages together took to be delivered.
+pub async fn flood(home: &Path, to: &Username, count: usize, warm: bool) -> anyhow::Result<()> {
+    let mut peer = Peer::start(home)?;
+    let text = "x".repeat(SIZE);
+    if warm {
+        peer.deliver(to, &text, 1).await?;
+    }
+    let started = Instant::now();
+    peer.deliver(to, &text, count).await?;
+    tell(&started.elapsed().as_secs_f64())?;
+    Ok(peer.engine.stop().await?)
+}
