@@ -35,7 +35,12 @@ impl Node {
         match contact.state {
             ContactState::Blocked => self.done(token, Err(IntentError::Blocked(name))),
             ContactState::Asking => self.answer_yes(Some(token), contact, now),
-            ContactState::Asked | ContactState::Mutual => {
+            ContactState::Asked => {
+                // Whether they were asked indeed is not known if the reply was lost: again.
+                self.keep_contact(contact);
+                self.ask_person(token, name, false, now);
+            }
+            ContactState::Mutual => {
                 self.keep_contact(contact);
                 self.done(token, Ok(()));
             }
@@ -62,25 +67,62 @@ impl Node {
                 return self.done(token, Err(error));
             }
         };
-        let contact = new_contact(ContactState::Asked, expected.is_some(), &devices);
-        let request = Request::ContactRequest { name: name.clone(), card: self.card(name, now) };
-        self.ask_for(token, request, Purpose::Contact(token, Box::new(contact)));
+        if self.contacts.get(name).is_some() {
+            // They have asked, or were asked, since: it goes on from there.
+            return self.add_contact(token, name.clone(), expected, now);
+        }
+        // Kept before they are asked: their answer may be here before the reply.
+        self.keep_contact(new_contact(ContactState::Asked, expected.is_some(), &devices));
+        self.ask_person(token, name.clone(), true, now);
     }
 
-    /// A contact that an earlier device of this account had: taken over under the key that the
-    /// rendezvous serves, as on first use.
+    fn ask_person(&mut self, token: Token, name: Username, is_new: bool, now: Now) {
+        let request = Request::ContactRequest { name: name.clone(), card: self.card(&name, now) };
+        self.ask_for(token, request, Purpose::Contact { token, name, is_new });
+    }
+
+    /// Whether the rendezvous takes a request. Who could not be asked is no contact.
+    pub(super) fn asked(
+        &mut self,
+        token: Token,
+        name: &Username,
+        is_new: bool,
+        result: Result<(), IntentError>,
+    ) {
+        let still = self.contacts.state(name) == Some(ContactState::Asked);
+        if result.is_err() && is_new && still {
+            self.forget_contact(name);
+        }
+        self.done(token, result);
+    }
+
+    /// A contact that an earlier device of this account had, to be taken over under the key that
+    /// the rendezvous serves, as on first use.
     pub(super) fn found_to_restore(&mut self, name: &Username, served: SignedDeviceList) {
         let claimed = served.claimed_account_key();
-        if self.contacts.get(name).is_some() {
-            return;
-        }
         match served.verify(name, &claimed) {
-            Ok(devices) => {
-                let contact = new_contact(ContactState::Mutual, false, &devices);
-                self.complete_contact(contact);
+            Ok(devices) => self.restored(Some(new_contact(ContactState::Mutual, false, &devices))),
+            Err(error) => {
+                tracing::warn!(%error, "a contact could not be restored");
+                self.restored(None);
             }
-            Err(error) => tracing::warn!(%error, "a contact could not be restored"),
         }
+    }
+
+    /// One contact of an earlier device was looked up. All are kept together with the last, so that
+    /// an interruption leaves none, and they are asked for again.
+    pub(super) fn restored(&mut self, contact: Option<Contact>) {
+        let Some(contacts) = self.sign_in.restored(contact) else { return };
+        if !contacts.is_empty() {
+            self.sign_in.await_presence();
+            self.ask(Request::PresenceWatch {}, Purpose::Presence);
+        }
+        for contact in contacts {
+            if self.contacts.get(&contact.name).is_none() {
+                self.keep_mutual(contact);
+            }
+        }
+        self.tell_online();
     }
 
     /// Our own account's devices, as the rendezvous serves them.
@@ -128,6 +170,7 @@ impl Node {
             ..known
         };
         self.close_links(&name);
+        self.outbox.set_aside(&name, Some(key));
         self.changes.push(self.contacts.put(contact, None));
         if self.rendezvous.is_signed_in() {
             self.look_up(name, Lookup::Refresh);
@@ -233,12 +276,16 @@ impl Node {
 
     /// Both sides agreed.
     pub(super) fn complete_contact(&mut self, contact: Contact) {
+        self.keep_mutual(contact);
+        // Presence of a new contact comes with the next answer to this.
+        self.ask(Request::PresenceWatch {}, Purpose::Presence);
+    }
+
+    fn keep_mutual(&mut self, contact: Contact) {
         let name = contact.name.clone();
         self.keep_contact(Contact { state: ContactState::Mutual, ..contact });
         self.events.push_back(Event::ContactAccepted { name: name.clone() });
         self.ready.insert(name);
-        // Presence of a new contact comes with the next answer to this.
-        self.ask(Request::PresenceWatch {}, Purpose::Presence);
     }
 
     /// The contact's newest device may be another one now.

@@ -29,8 +29,8 @@ pub(super) enum Purpose {
     Restore,
     /// Somebody's account key and devices.
     User(Username, Lookup),
-    /// A contact is asked, or forgotten: then it is kept in this form.
-    Contact(Token, Box<Contact>),
+    /// Somebody is asked; if they are new and cannot be, they are no contact.
+    Contact { token: Token, name: Username, is_new: bool },
     /// A contact is accepted: then it is kept in this form. No token if nobody asked for it now.
     Accept(Option<Token>, Box<Contact>),
     /// A contact is declined or removed.
@@ -51,12 +51,41 @@ pub(super) enum Lookup {
 }
 
 /// What of signing in is still to come before the node counts as online.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct SignIn {
     held: bool,
     presence: bool,
+    /// Contacts of an earlier device, while they are looked up.
+    restoring: Option<Restoring>,
     /// Whether the absence since the last time was told.
     told_offline: bool,
+}
+
+/// Contacts of an earlier device: how many are still looked up, and those that were found.
+#[derive(Debug, Default)]
+struct Restoring {
+    awaited: usize,
+    found: Vec<Contact>,
+}
+
+impl SignIn {
+    fn is_complete(&self) -> bool {
+        self.held && self.presence && self.restoring.is_none()
+    }
+
+    /// Who is online is to be known anew.
+    pub(super) const fn await_presence(&mut self) {
+        self.presence = false;
+    }
+
+    /// One look-up is over. Returns all contacts with the last one.
+    pub(super) fn restored(&mut self, contact: Option<Contact>) -> Option<Vec<Contact>> {
+        let restoring = self.restoring.as_mut()?;
+        restoring.found.extend(contact);
+        restoring.awaited = restoring.awaited.saturating_sub(1);
+        let restoring = self.restoring.take_if(|restoring| restoring.awaited == 0)?;
+        Some(restoring.found)
+    }
 }
 
 impl Node {
@@ -104,12 +133,11 @@ impl Node {
             return;
         }
         self.rendezvous.signed_in();
-        self.sign_in.held = false;
-        self.sign_in.presence = false;
         self.ask(Request::HeldGet {}, Purpose::Held);
         self.ask(Request::PresenceWatch {}, Purpose::Presence);
         self.look_up_oneself();
         if self.contacts.is_empty() {
+            self.sign_in.restoring = Some(Restoring { awaited: 1, found: Vec::new() });
             self.ask(Request::ContactList {}, Purpose::Restore);
         }
     }
@@ -123,11 +151,17 @@ impl Node {
         self.ask(Request::UserGet { name: name.clone() }, Purpose::User(name, why));
     }
 
-    /// Once everything that was held is saved and presence is known, this device is online.
+    /// One step of signing in is done.
     fn signed_in(&mut self, step: impl FnOnce(&mut SignIn)) {
-        let before = self.sign_in.held && self.sign_in.presence;
-        step(&mut self.sign_in);
-        if !before && self.sign_in.held && self.sign_in.presence {
+        if !self.sign_in.is_complete() {
+            step(&mut self.sign_in);
+            self.tell_online();
+        }
+    }
+
+    /// Once everything that was held is saved and presence is known, this device is online.
+    pub(super) fn tell_online(&mut self) {
+        if self.sign_in.is_complete() {
             self.sign_in.told_offline = false;
             self.events.push_back(Event::Online);
         }
@@ -144,17 +178,17 @@ impl Node {
 
     fn server_lost(&mut self, reason: ServerDown, now: Now, rng: &mut dyn CryptoRng) {
         let eager = !self.outbox.contacts().is_empty();
+        let told_offline = self.sign_in.told_offline;
+        self.sign_in = SignIn { told_offline: true, ..SignIn::default() };
         for purpose in self.rendezvous.down(reason, eager, now.timer, rng) {
             self.unanswered(purpose);
         }
         self.observed = None;
-        self.sign_in.held = false;
-        self.sign_in.presence = false;
         let names: Vec<_> = self.contacts.names().cloned().collect();
         for name in names {
             self.set_online(&name, false);
         }
-        if !std::mem::replace(&mut self.sign_in.told_offline, true) {
+        if !told_offline {
             self.events.push_back(Event::Offline(reason));
         }
     }
@@ -168,13 +202,13 @@ impl Node {
     fn unanswered(&mut self, purpose: Purpose) {
         match purpose {
             Purpose::User(_, Lookup::Add(token, _))
-            | Purpose::Contact(token, _)
+            | Purpose::Contact { token, .. }
             | Purpose::Accept(Some(token), _)
             | Purpose::Forget(token, _) => self.done(token, Err(IntentError::Unreachable)),
+            Purpose::Restore | Purpose::User(_, Lookup::Restore) => self.restored(None),
             Purpose::Held
             | Purpose::Nothing
             | Purpose::Presence
-            | Purpose::Restore
             | Purpose::User(..)
             | Purpose::Accept(None, _) => {}
         }
@@ -194,9 +228,8 @@ impl Node {
             Purpose::Presence => self.presence_reply(payload),
             Purpose::Restore => self.restore_reply(payload),
             Purpose::User(name, why) => self.user_reply(&name, why, payload, now, rng),
-            Purpose::Contact(token, contact) => {
-                let result = done(payload).map(|()| self.keep_contact(*contact));
-                self.done(token, result);
+            Purpose::Contact { token, name, is_new } => {
+                self.asked(token, &name, is_new, done(payload));
             }
             Purpose::Accept(token, contact) => {
                 let result = done(payload).map(|()| self.complete_contact(*contact));
@@ -260,10 +293,21 @@ impl Node {
     }
 
     fn restore_reply(&mut self, payload: &[u8]) {
-        let Ok(Contacts { contacts }) = parse::<Contacts>(payload) else { return };
-        for contact in contacts.into_iter().filter(|contact| contact.mutual) {
+        let contacts = match parse::<Contacts>(payload) {
+            Ok(Contacts { contacts }) => contacts,
+            Err(error) => {
+                tracing::warn!(?error, "contacts could not be restored");
+                Vec::new()
+            }
+        };
+        let mutual: Vec<_> = contacts.into_iter().filter(|contact| contact.mutual).collect();
+        if let Some(restoring) = &mut self.sign_in.restoring {
+            restoring.awaited += mutual.len();
+        }
+        for contact in mutual {
             self.look_up(contact.name, Lookup::Restore);
         }
+        self.restored(None);
     }
 
     fn user_reply(
@@ -278,7 +322,11 @@ impl Node {
             (Ok(user), _) => user,
             (Err(error), Lookup::Add(token, _)) => return self.done(token, Err(error)),
             (Err(error), Lookup::Refresh | Lookup::Restore | Lookup::Oneself) => {
-                return tracing::warn!(?error, "somebody could not be looked up");
+                tracing::warn!(?error, "somebody could not be looked up");
+                if matches!(why, Lookup::Restore) {
+                    self.restored(None);
+                }
+                return;
             }
         };
         match why {
