@@ -33,7 +33,7 @@ use self::links::Links;
 pub use self::links::{Rogue, RogueHeard};
 use self::peer::{Peer, PeerId};
 use self::rendezvous::Rendezvous;
-pub use self::visitor::Visitor;
+pub use self::visitor::{Refused, Visitor};
 use crate::secrets::Wire;
 
 /// When every world begins, by everybody's clock.
