@@ -62,20 +62,29 @@ pub async fn answer(echo: bool) -> anyhow::Result<()> {
     let config = quic::server_config(&recipient(), ALPN_PEER, transport)?;
     let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into())?;
     tell(&endpoint.local_addr()?)?;
-    let connection = endpoint.accept().await.context("the endpoint closed")?.await?;
-    let mut link = Link::greet(connection, endpoint).await?;
-    if echo {
-        let mut message = [0; SIZE];
-        while link.incoming.read_exact(&mut message).await.is_ok() {
-            link.outgoing.write_all(&message).await?;
-        }
-    } else {
-        let mut buffer = vec![0; 64 * 1024];
-        while link.incoming.read(&mut buffer).await?.is_some() {}
-        link.outgoing.write_all(&[0]).await?;
+    tokio::select! {
+        answered = answer_one(endpoint, echo) => answered?,
+        () = input_ends() => return Ok(()),
     }
     input_ends().await;
     Ok(())
+}
+
+async fn answer_one(endpoint: Endpoint, echo: bool) -> anyhow::Result<()> {
+    let connection = endpoint.accept().await.context("the endpoint closed")?.await?;
+    let mut link = Link::greet(connection, endpoint).await?;
+    if !echo {
+        let mut buffer = vec![0; 64 * 1024];
+        while link.incoming.read(&mut buffer).await?.is_some() {}
+        link.outgoing.write_all(&[0]).await?;
+        link.connection.closed().await;
+        return Ok(());
+    }
+    let mut message = [0; SIZE];
+    loop {
+        link.incoming.read_exact(&mut message).await?;
+        link.outgoing.write_all(&message).await?;
+    }
 }
 
 /// Tells how many seconds each round trip took; the first ones are not counted.

@@ -61,8 +61,8 @@ fn cold_start(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> an
 /// From the sending of a message to the arrival of its echo.
 fn round_trips(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> anyhow::Result<()> {
     let (mut values, mut baselines) = (Vec::new(), Vec::new());
-    for _ in 0..effort.of(3, 5) {
-        let (homes, rounds) = (homes.clone(), effort.of(1000, 5000));
+    for _ in 0..effort.of(5, 9) {
+        let (homes, rounds) = (homes.clone(), effort.of(1500, 5000));
         baselines.extend(ping_bare(rounds)?);
         values.extend(beside(real, move || homes.ping(rounds))?);
     }
