@@ -157,14 +157,12 @@ impl MessageId {
 
     /// The incarnation that the message was written in.
     pub fn incarnation(self) -> Incarnation {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        Incarnation([a, b, c, d, e, f, g, h])
+        Incarnation(self.0.first_chunk().copied().unwrap_or_default())
     }
 
     /// The number within its incarnation; the first message has 1.
     pub fn number(self) -> u64 {
-        let [.., a, b, c, d, e, f, g, h] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        self.0.last_chunk().copied().map(u64::from_be_bytes).unwrap_or_default()
     }
 }
 

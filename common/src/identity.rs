@@ -172,9 +172,9 @@ impl Label {
 }
 
 fn signed_bytes(label: Label, signer: &[u8; 32], fields: &Fields) -> Vec<u8> {
-    let mut signed = Fields::new().field(label.as_str()).field(signer).as_bytes().to_vec();
-    signed.extend_from_slice(fields.as_bytes());
-    signed
+    let mut bytes = Fields::new().field(label.as_str()).field(signer).as_bytes().to_vec();
+    bytes.extend_from_slice(fields.as_bytes());
+    bytes
 }
 
 /// An Ed25519 signature, 64 bytes; base64url in text.

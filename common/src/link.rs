@@ -36,7 +36,7 @@ impl fmt::Display for HostPort {
 /// Where a rendezvous is and which key it has: what clients pin.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerAddress {
-    /// The pinned key; absent only for a server with a WebPKI certificate.
+    /// The pinned key; absent only for a server with a certificate (`WebPKI`).
     pub key: Option<ServerKey>,
     /// Host and port.
     pub at: HostPort,

@@ -38,8 +38,8 @@ impl fmt::Display for DhPublicBytes {
 
 impl fmt::Debug for DhPublicBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = *self.0;
-        write!(f, "DhPublicBytes({a:02x}{b:02x}{c:02x}{d:02x}…)")
+        let start = self.0.first_chunk::<4>().copied().unwrap_or_default();
+        write!(f, "DhPublicBytes({}…)", data_encoding::HEXLOWER.encode(&start))
     }
 }
 

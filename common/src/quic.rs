@@ -95,7 +95,7 @@ pub fn client_config<R>(
 }
 
 /// The key that the other side of a connection proved, from its chain of certificates: with raw
-/// public keys that is one SubjectPublicKeyInfo (RFC 7250 §3).
+/// public keys that is one `SubjectPublicKeyInfo` (RFC 7250 §3).
 pub fn raw_key<R>(certificates: &[CertificateDer<'_>]) -> Option<PublicKey<R>> {
     let [spki] = certificates else { return None };
     let key = spki.as_ref().strip_prefix(&SPKI_PREFIX)?;

@@ -1,6 +1,8 @@
 //! The command line: one file a command, each thin: what was typed becomes intents, events become
 //! lines.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a front end picks the events that it shows")]
+
 mod account;
 mod chat;
 mod contact;
@@ -41,7 +43,7 @@ pub fn main() -> ExitCode {
     };
     print::start_logs();
     let printer = Printer::new(cli.json);
-    let ended = home(cli.home).and_then(|home| run(cli.command, Context { home, printer }));
+    let ended = home(cli.home).and_then(|home| run(cli.command, &Context { home, printer }));
     match ended {
         Ok(code) => code,
         Err(error) => {
@@ -57,9 +59,9 @@ fn home(given: Option<PathBuf>) -> Result<Home, CliError> {
 }
 
 /// One thread runs everything that waits: fewer wake-ups than with several.
-fn run(command: Command, context: Context) -> Result<ExitCode, CliError> {
+fn run(command: Command, context: &Context) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(Box::pin(dispatch(command, &context)));
+    let ended = runtime.block_on(Box::pin(dispatch(command, context)));
     // Work on other threads, such as reading a terminal, is not waited for.
     runtime.shutdown_background();
     ended

@@ -25,6 +25,8 @@
 pub mod aead;
 pub mod agreement;
 mod chain;
+#[cfg(test)]
+mod fixture;
 pub mod group;
 mod kdf;
 mod padding;

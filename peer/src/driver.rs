@@ -9,8 +9,8 @@ mod clock;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlor_common::identity::DeviceSecret;
 use parlor_common::id::Incarnation;
+use parlor_common::identity::DeviceSecret;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use rand::{CryptoRng, Rng};

@@ -138,7 +138,10 @@ impl Node {
     pub fn new(start: Start, incarnation: Incarnation, now: Now) -> Result<Self, StartError> {
         let Start { identity, contacts, sessions, prekeys, outbox } = start;
         let me = Me::new(identity)?;
-        let outbox = Outbox::new(outbox);
+        let mut outbox = Outbox::new(outbox);
+        for contact in &contacts {
+            outbox.set_aside(&contact.name, contact.account_key);
+        }
         Ok(Self {
             incarnation,
             next_number: 1,
@@ -176,14 +179,16 @@ impl Node {
                 self.handle_initiated(device, session);
             }
             Input::Work(WorkDone::Accepted { link, envelope, accepted }) => {
-                self.handle_accepted(link, *envelope, accepted, now);
+                self.handle_accepted(link, &envelope, accepted, now);
             }
         }
     }
 
     fn handle_intent(&mut self, token: Token, intent: Intent, now: Now) {
         match intent {
-            Intent::AddContact { name, account_key } => self.add_contact(token, name, account_key, now),
+            Intent::AddContact { name, account_key } => {
+                self.add_contact(token, name, account_key, now);
+            }
             Intent::AcceptContact { name } => self.accept_contact(token, &name, now),
             Intent::DeclineContact { name } => self.decline_contact(token, name),
             Intent::RemoveContact { name } => self.remove_contact(token, name),
@@ -199,7 +204,9 @@ impl Node {
         match input {
             NetInput::ServerUp => self.rendezvous.connected(),
             NetInput::ServerEvent(event) => self.handle_server_event(*event, now, rng),
-            NetInput::ServerReply { id, payload } => self.handle_server_reply(id, &payload, now, rng),
+            NetInput::ServerReply { id, payload } => {
+                self.handle_server_reply(id, &payload, now, rng);
+            }
             NetInput::RequestFailed { id } => self.handle_request_failed(id),
             NetInput::ServerDown(reason) => self.handle_server_down(reason, now, rng),
             NetInput::LocalAddresses(addresses) => self.local = addresses,

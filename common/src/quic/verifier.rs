@@ -11,7 +11,7 @@ use rustls::{
     SignatureScheme,
 };
 
-/// SubjectPublicKeyInfo (RFC 8410 §4) before the 32 bytes of an Ed25519 key.
+/// `SubjectPublicKeyInfo` (RFC 8410 §4) before the 32 bytes of an Ed25519 key.
 pub(super) const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use parlor_common::id::Username;
@@ -13,7 +13,7 @@ use parlor_rendezvous::config::{Config, DataPlace};
 use rand::Rng;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::Context;

@@ -50,7 +50,7 @@ pub(super) enum CliError {
     Profile(#[from] ProfileError),
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("{}", server_down(.0))]
+    #[error("{}", server_down(*.0))]
     Server(ServerDown),
     #[error("{0}")]
     Text(String),
@@ -58,7 +58,7 @@ pub(super) enum CliError {
     UnknownContact(String),
 }
 
-fn server_down(reason: &ServerDown) -> &'static str {
+const fn server_down(reason: ServerDown) -> &'static str {
     match reason {
         ServerDown::Closed | ServerDown::Unreachable => {
             "the rendezvous cannot be reached; is it running, and is this machine online?"

@@ -28,12 +28,12 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
     let mut session = Session::start(context, "parlor listen")?;
     let reader = context.home.open_read_only()?;
     let mut listener = Listener { context, reader, printed: 0 };
-    let listened = tokio::select! {
-        listened = listener.listen(&mut session) => listened,
+    let ended = tokio::select! {
+        ended = listener.listen(&mut session) => ended,
         () = interrupted() => Ok(()),
     };
     session.end().await?;
-    listened.map(|()| ExitCode::SUCCESS)
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
 struct Listener<'a> {

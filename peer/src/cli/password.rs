@@ -65,8 +65,8 @@ mod tests {
     use super::*;
 
     fn from_file(content: &[u8]) -> Result<Password, CliError> {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(content).unwrap();
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(content)?;
         read(Some(file.path()), Typed::Once)
     }
 

@@ -29,9 +29,9 @@ impl Printer {
     pub(super) fn line(self, json: &Value, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.json {
-            writeln!(out, "{json}")?
+            writeln!(out, "{json}")?;
         } else {
-            writeln!(out, "{text}")?
+            writeln!(out, "{text}")?;
         }
         out.flush()
     }
@@ -48,6 +48,7 @@ impl Printer {
     }
 
     /// Says something on standard error that is not the result.
+    #[expect(clippy::unused_self, reason = "all that is printed goes through a printer")]
     pub(super) fn note(self, message: &str) {
         // Nothing can be done where standard error is closed.
         let _ = writeln!(io::stderr(), "parlor: {}", Visible(message));

@@ -101,22 +101,22 @@ impl Progress {
                 }
             };
             let Some(event) = event else { return Err(CliError::Interrupted) };
-            self.note(event, token)?;
+            self.note(&event, token)?;
         }
     }
 
-    fn note(&mut self, event: Event, token: Token) -> Result<(), CliError> {
-        if let Some(error) = refused(&event, token) {
+    fn note(&mut self, event: &Event, token: Token) -> Result<(), CliError> {
+        if let Some(error) = refused(event, token) {
             return Err(error);
         }
         match event {
-            Event::Queued { token: queued, id } if queued == token => self.id = Some(id),
-            Event::Receipt { id, state, carrier, .. } if Some(id) == self.id => {
-                self.state = state;
-                self.carrier = carrier;
+            Event::Queued { token: queued, id } if *queued == token => self.id = Some(*id),
+            Event::Receipt { id, state, carrier, .. } if Some(*id) == self.id => {
+                self.state = *state;
+                self.carrier = *carrier;
             }
             Event::Offline(reason @ (ServerDown::WrongKey | ServerDown::UnknownDevice)) => {
-                return Err(CliError::Server(reason));
+                return Err(CliError::Server(*reason));
             }
             _ => {}
         }

@@ -160,3 +160,85 @@ fn tag(mac: &[u8; HALF], iv: &[u8; IV_LEN], ad: &[&[u8]], ciphertext: &[u8]) -> 
     tag.iter_mut().zip(full).for_each(|(to, from)| *to = from);
     tag
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+
+    const IV: [u8; IV_LEN] = [9; IV_LEN];
+
+    fn key() -> AeadKey {
+        AeadKey::new(Zeroizing::new([7; AeadKey::LEN]))
+    }
+
+    /// RFC 7518, appendix B.1.
+    #[test]
+    fn the_rfc_s_example_is_sealed_as_there() {
+        let plaintext = b"A cipher system must not be required to be secret, and it must be able \
+            to fall into the hands of the enemy without inconvenience";
+        let key = std::array::from_fn(|i| u8::try_from(i).unwrap());
+        let iv = HEXLOWER.decode(b"1af38c2dc2b96ffdd86694092341bc04").unwrap();
+        let sealed = seal(
+            &AeadKey::new(Zeroizing::new(key)),
+            &iv.try_into().unwrap(),
+            &[b"The second principle of ", b"Auguste Kerckhoffs"],
+            plaintext,
+        );
+        let expected = "c80edfa32ddf39d5ef00c0b468834279a2e46a1b8049f792f76bfe54b903a9c9\
+            a94ac9b47ad2655c5f10f9aef71427e2fc6f9b3f399a221489f16362c7032336\
+            09d45ac69864e3321cf82935ac4096c86e133314c54019e8ca7980dfa4b9cf1b\
+            384c486f3a54c51078158ee5d79de59fbd34d848b3d69550a67646344427ade5\
+            4b8851ffb598f7f80074b9473c82e2db652c3fa36b0a7c5b3219fab3a30bc1c4";
+        assert_eq!(HEXLOWER.encode(&sealed), expected);
+    }
+
+    #[test]
+    fn every_length_is_opened_again() {
+        for len in 0..50_u8 {
+            let plaintext = vec![len; usize::from(len)];
+            let sealed = seal(&key(), &IV, &[b"ad"], &plaintext);
+            assert_eq!(sealed.len(), sealed_len(plaintext.len()));
+            assert_eq!(*open(&key(), &IV, &[b"ad"], &sealed).unwrap(), *plaintext);
+        }
+    }
+
+    #[test]
+    fn a_change_of_any_bit_is_refused() {
+        let sealed = seal(&key(), &IV, &[b"ad"], b"hello");
+        for bit in 0..8 * sealed.len() {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&key(), &IV, &[b"ad"], &changed), Err(NotAuthentic));
+        }
+        assert_eq!(open(&key(), &[8; IV_LEN], &[b"ad"], &sealed), Err(NotAuthentic));
+        assert_eq!(open(&key(), &IV, &[b"aD"], &sealed), Err(NotAuthentic));
+        let mut other = [7; AeadKey::LEN];
+        other[0] = 6;
+        let other = AeadKey::new(Zeroizing::new(other));
+        assert_eq!(open(&other, &IV, &[b"ad"], &sealed), Err(NotAuthentic));
+    }
+
+    #[test]
+    fn whatever_is_too_short_or_no_whole_blocks_is_refused() {
+        let sealed = seal(&key(), &IV, &[], &[1; 32]);
+        for len in 0..sealed.len() {
+            assert_eq!(open(&key(), &IV, &[], &sealed[..len]), Err(NotAuthentic));
+        }
+        // Even with a tag that holds.
+        let (mac, _) = key().halves();
+        for len in [0, 15, 17] {
+            let mut forged = vec![5; len];
+            let tag = tag(&mac, &IV, &[], &forged);
+            forged.extend_from_slice(&tag);
+            assert_eq!(open(&key(), &IV, &[], &forged), Err(NotAuthentic));
+        }
+    }
+
+    #[test]
+    fn keys_and_plaintexts_do_not_print() {
+        assert_eq!(format!("{:?}", key()), "AeadKey { .. }");
+        assert_eq!(format!("{:?}", Plaintext(b"secret".to_vec())), "Plaintext(6 bytes)");
+    }
+}

@@ -95,3 +95,38 @@ chain! {
     /// A chain that the other side sends on.
     RemoteChainKey
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_a_chain_derive_the_same_keys_each_a_new_one() {
+        let mut ours = ChainKey::new(Key::new([1; 32]), 0);
+        let mut theirs = RemoteChainKey::new(Key::new([1; 32]), 0);
+        let mut seen = Vec::new();
+        for number in 0..100 {
+            let (at, key) = ours.step().unwrap();
+            let (_, same) = theirs.step().unwrap();
+            assert_eq!(at, number);
+            assert_eq!(key.expose_bytes(), same.expose_bytes());
+            assert!(!seen.contains(key.expose_bytes()));
+            seen.extend([*key.expose_bytes(), *ours.expose_key()]);
+        }
+    }
+
+    #[test]
+    fn a_chain_ends_before_its_numbers_repeat() {
+        let mut chain = ChainKey::new(Key::new([1; 32]), u32::MAX - 1);
+        assert_eq!(chain.step().unwrap().0, u32::MAX - 1);
+        assert!(chain.step().is_none());
+        assert!(chain.step().is_none());
+    }
+
+    #[test]
+    fn keys_do_not_print() {
+        let mut chain = ChainKey::new(Key::new([0xab; 32]), 7);
+        assert_eq!(format!("{chain:?}"), "ChainKey { next: 7, .. }");
+        assert_eq!(format!("{:?}", chain.step().unwrap().1), "MessageKey { .. }");
+    }
+}

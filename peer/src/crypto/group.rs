@@ -242,3 +242,123 @@ impl fmt::Debug for KeyPair {
         f.debug_struct("KeyPair").field("public", public).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigUint;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn number(bytes: impl AsRef<[u8]>) -> BigUint {
+        BigUint::from_bytes_be(bytes.as_ref())
+    }
+
+    fn prime() -> BigUint {
+        number(prime_bytes())
+    }
+
+    fn public_value(value: &BigUint) -> Result<PublicValue, OutOfRange> {
+        let mut bytes = [0; VALUE_LEN];
+        let digits = value.to_bytes_be();
+        bytes[VALUE_LEN - digits.len()..].copy_from_slice(&digits);
+        PublicValue::try_from(&DhPublicBytes(Box::new(bytes)))
+    }
+
+    fn small_secret(k: u32) -> Secret {
+        let mut bytes = [0; Secret::LEN];
+        bytes[Secret::LEN - 4..].copy_from_slice(&k.to_be_bytes());
+        Secret::from_bytes(&bytes).unwrap()
+    }
+
+    /// Random secrets, and the ones at the edges: 1, the top bit alone, all bits.
+    fn secrets() -> Vec<Secret> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut top = [0; Secret::LEN];
+        top[0] = 0x80;
+        let edges = [top, [0xff; Secret::LEN]].map(|bytes| Secret::from_bytes(&bytes).unwrap());
+        let random = (0..3).map(|_| Secret::generate(&mut rng));
+        random.chain(edges).chain([small_secret(1)]).collect()
+    }
+
+    #[test]
+    fn an_independent_implementation_agrees() {
+        let four = BigUint::from(4_u8);
+        let theirs = KeyPair::generate(&mut StdRng::seed_from_u64(2));
+        let square = number(theirs.public().to_bytes()).pow(2);
+        for secret in secrets() {
+            let k = number(secret.expose_bytes());
+            let pair = KeyPair::of(secret);
+            assert_eq!(number(pair.public().to_bytes()), four.modpow(&k, &prime()));
+            let shared = pair.agree(theirs.public());
+            assert_eq!(number(shared.expose_bytes()), square.modpow(&k, &prime()));
+            assert_eq!(shared.expose_bytes(), theirs.agree(pair.public()).expose_bytes());
+        }
+    }
+
+    #[test]
+    fn the_table_of_powers_gives_what_an_exponentiation_gives() {
+        // (2²)^k = 4^k.
+        let two = public_value(&BigUint::from(2_u8)).unwrap();
+        for secret in secrets() {
+            let by_exponentiation = *secret.agree(&two).expose_bytes();
+            assert_eq!(*KeyPair::of(secret).public().to_bytes().0, by_exponentiation);
+        }
+    }
+
+    #[test]
+    fn a_shared_secret_keeps_its_leading_zeros() {
+        let bytes: [u8; Secret::LEN] = std::array::from_fn(|i| u8::try_from(i + 1).unwrap());
+        let ours = KeyPair::of(Secret::from_bytes(&bytes).unwrap());
+        for (k, zeros) in [(821, 1), (3413, 2)] {
+            let theirs = KeyPair::of(small_secret(k));
+            let shared = ours.agree(theirs.public());
+            assert_eq!(shared.expose_bytes()[..zeros], [0, 0][..zeros]);
+            assert_ne!(shared.expose_bytes()[zeros], 0);
+            assert_eq!(shared.expose_bytes(), theirs.agree(ours.public()).expose_bytes());
+        }
+    }
+
+    #[test]
+    fn values_outside_the_range_are_refused() {
+        let (one, prime) = (BigUint::from(1_u8), prime());
+        let largest = (&one << (8 * VALUE_LEN)) - &one;
+        let refused = [BigUint::ZERO, one.clone(), &prime - &one, prime.clone(), &prime + &one];
+        for value in refused.into_iter().chain([largest]) {
+            assert_eq!(public_value(&value), Err(OutOfRange));
+        }
+        for value in [&one + &one, &prime - &one - &one] {
+            assert_eq!(number(public_value(&value).unwrap().to_bytes()), value);
+        }
+    }
+
+    #[test]
+    fn a_value_and_its_negative_agree_alike_and_differ_as_bytes() {
+        let pair = KeyPair::generate(&mut StdRng::seed_from_u64(3));
+        let theirs = KeyPair::generate(&mut StdRng::seed_from_u64(4));
+        let negative = public_value(&(prime() - number(theirs.public().to_bytes()))).unwrap();
+        assert_ne!(&negative, theirs.public());
+        let shared = pair.agree(theirs.public());
+        assert_eq!(pair.agree(&negative).expose_bytes(), shared.expose_bytes());
+    }
+
+    #[test]
+    fn zero_is_no_secret_and_the_rest_is_stored_and_read() {
+        assert!(Secret::from_bytes(&[0; Secret::LEN]).is_none());
+        for secret in secrets() {
+            let read = Secret::from_bytes(secret.expose_bytes()).unwrap();
+            assert_eq!(read.expose_bytes(), secret.expose_bytes());
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let pair = KeyPair::of(Secret::from_bytes(&[0xab; Secret::LEN]).unwrap());
+        assert_eq!(format!("{:?}", pair.secret()), "Secret { .. }");
+        assert_eq!(format!("{:?}", pair.agree(pair.public())), "SharedSecret { .. }");
+        let printed = format!("{pair:?}");
+        assert!(printed.starts_with("KeyPair { public: DhPublicBytes("), "{printed}");
+        assert!(printed.len() < 60, "{printed}");
+    }
+}

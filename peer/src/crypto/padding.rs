@@ -39,3 +39,41 @@ pub(super) fn unpad(mut padded: Plaintext) -> Option<Plaintext> {
     padded.truncate(last);
     Some(padded)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::crypto::aead::{self, AeadKey};
+
+    fn opened(padded: &[u8]) -> Plaintext {
+        let key = AeadKey::new(Zeroizing::new([1; 32]));
+        aead::open(&key, &[0; 16], &[], &aead::seal(&key, &[0; 16], &[], padded)).unwrap()
+    }
+
+    #[test]
+    fn lengths_are_powers_of_two_and_then_multiples_of_4_kib() {
+        let lengths = [0, 255, 256, 511, 512, 4095, 4096, 8191, 8192, 65_536];
+        let padded = [256, 256, 512, 512, 1024, 4096, 8192, 8192, 12_288, 69_632];
+        assert_eq!(lengths.map(padded_len), padded);
+    }
+
+    #[test]
+    fn what_has_no_padding_is_refused() {
+        for padded in [&[][..], &[0; 256], &[1; 256]] {
+            assert!(unpad(opened(padded)).is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn padding_is_removed_again(plaintext in proptest::collection::vec(any::<u8>(), 0..9000)) {
+            let padded = pad(&plaintext);
+            prop_assert_eq!(padded.len(), padded_len(plaintext.len()));
+            prop_assert!(padded.capacity() >= sealed_len(padded.len()));
+            prop_assert_eq!(&*unpad(opened(&padded)).unwrap(), plaintext.as_slice());
+        }
+    }
+}

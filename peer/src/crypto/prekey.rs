@@ -76,3 +76,44 @@ impl LocalPrekey {
         Ok(Self { id, kind, pair: KeyPair::of(secret), made_at })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn a_prekey_is_stored_and_read() {
+        for kind in [PrekeyKind::Signed, PrekeyKind::OneTime] {
+            let made_at = Timestamp::from_millis(258);
+            let prekey = LocalPrekey::generate(7, kind, made_at, &mut StdRng::seed_from_u64(1));
+            let stored = prekey.encode();
+            assert_eq!(stored.len(), LocalPrekey::STORED_LEN);
+            let read = LocalPrekey::decode(&stored).unwrap();
+            assert_eq!((read.id, read.kind, read.made_at), (7, kind, made_at));
+            assert_eq!(read.pair.public(), prekey.pair.public());
+            let device = DeviceSecret::from_seed(&[1; 32]);
+            assert_eq!(read.sign(&device), prekey.sign(&device));
+        }
+    }
+
+    #[test]
+    fn a_malformed_stored_form_is_refused() {
+        let rng = &mut StdRng::seed_from_u64(1);
+        let stored =
+            LocalPrekey::generate(7, PrekeyKind::Signed, Timestamp::default(), rng).encode();
+        let decode = |bytes: &[u8]| LocalPrekey::decode(bytes).map(drop);
+        for len in 0..stored.len() {
+            assert_eq!(decode(&stored[..len]), Err(DecodeError::Malformed));
+        }
+        assert_eq!(decode(&[&stored[..], &[0]].concat()), Err(DecodeError::Malformed));
+        let mut newer = stored.to_vec();
+        newer[0] = 2;
+        assert_eq!(decode(&newer), Err(DecodeError::UnknownVersion(2)));
+        let mut zero = stored.to_vec();
+        zero[14..].fill(0);
+        assert_eq!(decode(&zero), Err(DecodeError::Malformed));
+    }
+}

@@ -165,3 +165,113 @@ impl Ratchet {
         Ok(Self { sending, receiving, overtaken, forgotten })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Ratchet, Ratchet) {
+        let agreed = Key::new([1; 32]);
+        (Ratchet::new(&agreed, Role::Initiator), Ratchet::new(&agreed, Role::Responder))
+    }
+
+    /// The message keys that `sender` sends under, by number.
+    fn send(sender: &mut Ratchet, count: u32) -> Vec<[u8; 32]> {
+        (0..count).map(|_| *sender.next_to_send().unwrap().1.expose_bytes()).collect()
+    }
+
+    fn receive(receiver: &mut Ratchet, number: u32) -> Result<[u8; 32], NoKey> {
+        receiver.attempt(number, |key| Ok(*key.expose_bytes()))
+    }
+
+    fn stored(ratchet: &Ratchet) -> Vec<u8> {
+        let mut stored = Vec::new();
+        ratchet.encode(&mut stored);
+        assert_eq!(stored.len(), ratchet.encoded_len());
+        stored
+    }
+
+    #[test]
+    fn a_message_may_overtake_1000_others_and_not_1001() {
+        let (mut alice, mut bob) = pair();
+        let keys = send(&mut alice, 1002);
+        let before = stored(&bob);
+        assert_eq!(receive(&mut bob, 1001), Err(NoKey::TooFarAhead));
+        assert_eq!(receive(&mut bob, u32::MAX), Err(NoKey::TooFarAhead));
+        assert_eq!(stored(&bob), before);
+        assert_eq!(receive(&mut bob, 1000), Ok(keys[1000]));
+        assert_eq!(receive(&mut bob, 1001), Ok(keys[1001]));
+        for number in (0..1000).rev() {
+            assert_eq!(receive(&mut bob, number), Ok(keys[usize::try_from(number).unwrap()]));
+        }
+        for number in 0..=1001 {
+            assert_eq!(receive(&mut bob, number), Err(NoKey::Used));
+        }
+    }
+
+    #[test]
+    fn of_overtaken_messages_the_latest_2000_can_be_opened() {
+        let (mut alice, mut bob) = pair();
+        let keys = send(&mut alice, 3003);
+        for number in [1000, 2001, 3002] {
+            assert!(receive(&mut bob, number).is_ok());
+        }
+        assert_eq!(bob.overtaken.len(), MAX_KEPT);
+        assert_eq!(receive(&mut bob, 0), Err(NoKey::Forgotten));
+        assert_eq!(receive(&mut bob, 999), Err(NoKey::Forgotten));
+        assert_eq!(receive(&mut bob, 1000), Err(NoKey::Used));
+        assert_eq!(receive(&mut bob, 1001), Ok(keys[1001]));
+        assert_eq!(receive(&mut bob, 3001), Ok(keys[3001]));
+        // What was given up stays known to be so.
+        let mut read = Ratchet::decode(&mut Reader(&stored(&bob))).unwrap();
+        assert_eq!(receive(&mut read, 0), Err(NoKey::Forgotten));
+    }
+
+    #[test]
+    fn a_failed_attempt_leaves_no_trace() {
+        let (mut alice, mut bob) = pair();
+        let keys = send(&mut alice, 6);
+        assert!(receive(&mut bob, 3).is_ok());
+        let before = stored(&bob);
+        for number in [0, 3, 5] {
+            let failed: Result<(), _> = bob.attempt(number, |_| Err(NoKey::Used));
+            assert_eq!(failed, Err(NoKey::Used));
+            assert_eq!(stored(&bob), before);
+        }
+        assert_eq!(receive(&mut bob, 0), Ok(keys[0]));
+        assert_eq!(receive(&mut bob, 5), Ok(keys[5]));
+    }
+
+    #[test]
+    fn the_directions_have_different_keys() {
+        let (mut alice, mut bob) = pair();
+        assert_ne!(send(&mut alice, 1), send(&mut bob, 1));
+    }
+
+    #[test]
+    fn the_end_of_a_chain_is_refused_and_not_overflowed() {
+        let (_, mut bob) = pair();
+        bob.receiving = RemoteChainKey::new(Key::new([2; 32]), u32::MAX - 1);
+        assert_eq!(receive(&mut bob, u32::MAX), Err(NoKey::TooFarAhead));
+        assert!(receive(&mut bob, u32::MAX - 1).is_ok());
+        assert_eq!(receive(&mut bob, u32::MAX), Err(NoKey::TooFarAhead));
+    }
+
+    #[test]
+    fn a_stored_form_with_too_many_or_unsorted_keys_is_refused() {
+        let (mut alice, mut bob) = pair();
+        send(&mut alice, 4);
+        assert!(receive(&mut bob, 3).is_ok());
+        let whole = stored(&bob);
+        let decode = |bytes: &[u8]| Ratchet::decode(&mut Reader(bytes)).map(drop);
+        assert_eq!(decode(&whole), Ok(()));
+        let count = 72 + 4;
+        let mut many = whole.clone();
+        many[count..count + 4].copy_from_slice(&2001_u32.to_be_bytes());
+        assert_eq!(decode(&many), Err(DecodeError::Malformed));
+        let mut unsorted = whole.clone();
+        unsorted[count + 4 + 3] = 9;
+        assert_eq!(decode(&unsorted), Err(DecodeError::Malformed));
+        assert_eq!(decode(&whole[..whole.len() - 1]), Err(DecodeError::Malformed));
+    }
+}

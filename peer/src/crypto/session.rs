@@ -244,3 +244,239 @@ impl fmt::Debug for Session {
         debug.field("id", id).field("role", role).field("peer", peer).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::fixture::{FIRST, flipped, rng, sessions};
+
+    /// Alice's and Bob's sides, after a message each way.
+    fn acquainted() -> (Session, Session) {
+        let (mut alice, mut bob) = sessions();
+        bob.open(&FIRST.envelope).unwrap();
+        let answer = bob.seal(b"answer", &mut rng()).unwrap();
+        alice.open(&answer).unwrap();
+        (alice, bob)
+    }
+
+    fn assert_refused(session: &mut Session, envelope: &Envelope) {
+        let before = session.encode();
+        assert!(session.open(envelope).is_err());
+        assert_eq!(session.encode(), before);
+    }
+
+    #[test]
+    fn the_initiator_greets_until_it_has_heard() {
+        let (mut alice, mut bob) = sessions();
+        assert!(!alice.has_heard() && !bob.has_heard());
+        let second = alice.seal(b"second", &mut rng()).unwrap();
+        assert_eq!(second.header().first, FIRST.envelope.header().first);
+        assert_eq!(&*bob.open(&second).unwrap(), b"second");
+        let answer = bob.seal(b"answer", &mut rng()).unwrap();
+        assert_eq!(answer.header().first, None);
+        assert_eq!(&*alice.open(&answer).unwrap(), b"answer");
+        assert!(alice.has_heard() && bob.has_heard());
+        assert_eq!(alice.seal(b"third", &mut rng()).unwrap().header().first, None);
+        assert_eq!(&*bob.open(&FIRST.envelope).unwrap(), b"first");
+    }
+
+    #[test]
+    fn a_change_of_any_byte_of_a_first_envelope_is_refused() {
+        let (_, mut bob) = sessions();
+        for byte in 0..FIRST.envelope.as_bytes().len() {
+            if let Some(changed) = flipped(&FIRST.envelope, 8 * byte + byte % 8) {
+                assert_refused(&mut bob, &changed);
+            }
+        }
+        assert!(bob.open(&FIRST.envelope).is_ok());
+    }
+
+    #[test]
+    fn a_change_of_any_bit_of_a_following_envelope_is_refused() {
+        let (mut alice, mut bob) = acquainted();
+        let envelope = alice.seal(b"hello", &mut rng()).unwrap();
+        for bit in 0..8 * envelope.as_bytes().len() {
+            if let Some(changed) = flipped(&envelope, bit) {
+                assert_refused(&mut bob, &changed);
+            }
+        }
+        assert_eq!(&*bob.open(&envelope).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_message_opens_once() {
+        let (_, mut bob) = sessions();
+        assert_eq!(&*bob.open(&FIRST.envelope).unwrap(), b"first");
+        let before = bob.encode();
+        assert_eq!(bob.open(&FIRST.envelope), Err(OpenError::Duplicate));
+        assert_eq!(bob.encode(), before);
+    }
+
+    #[test]
+    fn what_is_reflected_or_of_another_session_is_refused() {
+        let (mut alice, mut bob) = acquainted();
+        let from_alice = alice.seal(b"hello", &mut rng()).unwrap();
+        assert_refused(&mut alice, &from_alice);
+        assert_refused(&mut alice, &FIRST.envelope);
+        bob.id = SessionId([0; 16]);
+        assert_refused(&mut bob, &from_alice);
+    }
+
+    #[test]
+    fn messages_under_another_transcript_are_refused() {
+        let (mut alice, mut bob) = acquainted();
+        alice.transcript[0] ^= 1;
+        assert_refused(&mut bob, &alice.seal(b"hello", &mut rng()).unwrap());
+    }
+
+    #[test]
+    fn a_gap_of_1001_is_refused_at_once() {
+        let (mut alice, mut bob) = acquainted();
+        let envelopes: Vec<_> =
+            (0..1002).map(|_| alice.seal(b"hello", &mut rng()).unwrap()).collect();
+        assert_eq!(bob.open(&envelopes[1001]), Err(OpenError::TooFarAhead));
+        assert!(bob.open(&envelopes[1000]).is_ok());
+        assert!(bob.open(&envelopes[1001]).is_ok());
+        assert!(bob.open(&envelopes[0]).is_ok());
+    }
+
+    #[test]
+    fn the_longest_plaintext_fits_an_envelope_and_a_longer_one_changes_nothing() {
+        let (mut alice, mut bob) = sessions();
+        let before = alice.encode();
+        let too_long = alice.seal(&vec![1; MAX_PLAINTEXT + 1], &mut rng());
+        assert_eq!(too_long.unwrap_err(), SealError::TooLong);
+        assert_eq!(alice.encode(), before);
+        let longest = vec![1; MAX_PLAINTEXT];
+        let sealed = alice.seal(&longest, &mut rng()).unwrap();
+        assert!(sealed.header().first.is_some());
+        let envelope = Envelope::parse(sealed.into_bytes()).unwrap();
+        assert_eq!(*bob.open(&envelope).unwrap(), *longest);
+    }
+
+    #[test]
+    fn a_session_ends_before_its_numbers_repeat() {
+        let mut stored = FIRST.alice.clone();
+        stored[66..70].copy_from_slice(&u32::MAX.to_be_bytes());
+        let mut alice = Session::decode(&stored).unwrap();
+        assert_eq!(alice.seal(b"hello", &mut rng()).unwrap_err(), SealError::Exhausted);
+    }
+
+    #[test]
+    fn the_same_text_is_never_sealed_the_same_way() {
+        let (mut alice, _) = acquainted();
+        let rng = &mut rng();
+        let one = alice.seal(b"hello", rng).unwrap();
+        let two = alice.seal(b"hello", rng).unwrap();
+        assert_ne!(one.iv(), two.iv());
+        assert_ne!(one.ciphertext(), two.ciphertext());
+    }
+
+    #[test]
+    fn the_stored_form_is_short_and_refused_where_it_is_malformed() {
+        let (alice, _) = acquainted();
+        let whole = alice.encode();
+        assert_eq!(whole.len(), whole.capacity());
+        assert!(whole.len() < 160);
+        for stored in [whole.as_slice(), &FIRST.alice, &FIRST.bob] {
+            assert_eq!(*Session::decode(stored).unwrap().encode(), stored);
+            for len in 0..stored.len() {
+                let cut = Session::decode(&stored[..len]).map(drop);
+                assert_eq!(cut, Err(DecodeError::Malformed));
+            }
+            let longer = [stored, &[0]].concat();
+            assert_eq!(Session::decode(&longer).map(drop), Err(DecodeError::Malformed));
+        }
+        let mut newer = whole.to_vec();
+        newer[0] = 2;
+        assert_eq!(Session::decode(&newer).map(drop), Err(DecodeError::UnknownVersion(2)));
+    }
+
+    /// What can happen on the way. Indices are taken modulo what is there.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        Seal { by_alice: bool },
+        Deliver { index: usize, and_keep: bool },
+        Lose { index: usize },
+        Restart,
+    }
+
+    fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+        let happening = prop_oneof![
+            4 => any::<bool>().prop_map(|by_alice| Happening::Seal { by_alice }),
+            6 => (any::<usize>(), any::<bool>())
+                .prop_map(|(index, and_keep)| Happening::Deliver { index, and_keep }),
+            1 => any::<usize>().prop_map(|index| Happening::Lose { index }),
+            1 => Just(Happening::Restart),
+        ];
+        proptest::collection::vec(happening, 0..120)
+    }
+
+    struct OnItsWay {
+        envelope: Envelope,
+        plaintext: Vec<u8>,
+        to_alice: bool,
+        opened: bool,
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_delivered_opens_exactly_once(happenings in happenings()) {
+            let (mut alice, mut bob) = sessions();
+            let mut rng = rng();
+            let mut on_its_way: Vec<OnItsWay> = Vec::new();
+            for (at, happening) in happenings.into_iter().enumerate() {
+                match happening {
+                    Happening::Seal { by_alice } => {
+                        let plaintext = format!("message {at}").into_bytes();
+                        let by = if by_alice { &mut alice } else { &mut bob };
+                        let envelope = by.seal(&plaintext, &mut rng).unwrap();
+                        let to_alice = !by_alice;
+                        on_its_way.push(OnItsWay { envelope, plaintext, to_alice, opened: false });
+                    }
+                    Happening::Deliver { index, and_keep } if !on_its_way.is_empty() => {
+                        let index = index % on_its_way.len();
+                        let item = &mut on_its_way[index];
+                        let to = if item.to_alice { &mut alice } else { &mut bob };
+                        let envelope = Envelope::parse(item.envelope.as_bytes().to_vec()).unwrap();
+                        match to.open(&envelope) {
+                            Ok(opened) => {
+                                prop_assert!(!item.opened);
+                                prop_assert_eq!(&*opened, item.plaintext.as_slice());
+                            }
+                            Err(error) => {
+                                prop_assert!(item.opened);
+                                prop_assert_eq!(error, OpenError::Duplicate);
+                            }
+                        }
+                        item.opened = true;
+                        if !and_keep {
+                            on_its_way.swap_remove(index);
+                        }
+                    }
+                    Happening::Lose { index } if !on_its_way.is_empty() => {
+                        on_its_way.swap_remove(index % on_its_way.len());
+                    }
+                    Happening::Restart => {
+                        alice = Session::decode(&alice.encode()).unwrap();
+                        bob = Session::decode(&bob.encode()).unwrap();
+                    }
+                    Happening::Deliver { .. } | Happening::Lose { .. } => {}
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_session_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let [version, role, ..] = bytes.as_mut_slice() {
+                *version = 1;
+                *role = *role % 2 + 1;
+            }
+            if let Ok(session) = Session::decode(&bytes) {
+                prop_assert_eq!(&*session.encode(), &bytes);
+            }
+        }
+    }
+}

@@ -14,7 +14,7 @@ pub enum DecodeError {
 }
 
 /// Takes a stored form apart from its start.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// Starts after the version, which must be `version`.

@@ -61,3 +61,74 @@ fn with_exchange(fields: Fields, exchange: &Exchange) -> Fields {
 fn hash(fields: &Fields) -> [u8; 32] {
     Sha256::digest(fields.as_bytes()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use parlor_common::time::Timestamp;
+
+    use super::*;
+    use crate::crypto::fixture::{ALICE, BOB, CAROL};
+
+    fn exchange() -> Exchange {
+        let key = |byte| DhPublicBytes(Box::new([byte; DhPublicBytes::LEN]));
+        Exchange { ephemeral: key(1), signed: (2, key(3)), one_time: Some((4, key(5))) }
+    }
+
+    /// Every way in which two agreements can differ.
+    fn variants() -> Vec<(Party, Party, Exchange)> {
+        let (alice, bob) = (ALICE.party().clone(), BOB.party().clone());
+        let mut all = vec![
+            (alice.clone(), bob.clone(), exchange()),
+            (bob.clone(), alice.clone(), exchange()),
+        ];
+        let other = CAROL.party();
+        let changes: [fn(&mut Party, &Party); 6] = [
+            |party, other| party.name = other.name.clone(),
+            |party, other| party.account_key = other.account_key,
+            |party, other| party.device.id = other.device.id,
+            |party, other| party.device.key = other.device.key,
+            |party, other| party.device.dh = other.device.dh.clone(),
+            |party, _| party.device.added_at = Timestamp::from_millis(1),
+        ];
+        for change in changes {
+            let (mut one, mut two) = (alice.clone(), bob.clone());
+            change(&mut one, other);
+            all.push((one, bob.clone(), exchange()));
+            change(&mut two, other);
+            all.push((alice.clone(), two, exchange()));
+        }
+        let changes: [fn(&mut Exchange); 6] = [
+            |exchange| exchange.ephemeral = exchange.signed.1.clone(),
+            |exchange| exchange.signed.0 = 9,
+            |exchange| exchange.signed.1 = exchange.ephemeral.clone(),
+            |exchange| exchange.one_time = None,
+            |exchange| exchange.one_time.as_mut().unwrap().0 = 9,
+            |exchange| exchange.one_time.as_mut().unwrap().1 = exchange.ephemeral.clone(),
+        ];
+        for change in changes {
+            let mut exchange = exchange();
+            change(&mut exchange);
+            all.push((alice.clone(), bob.clone(), exchange));
+        }
+        all
+    }
+
+    #[test]
+    fn agreements_that_differ_in_anything_public_have_different_transcripts() {
+        let variants = variants();
+        let mut hashes: Vec<_> =
+            variants.iter().map(|(a, b, e)| transcript_hash(a, b, e)).collect();
+        hashes.extend(variants.iter().map(|(_, b, e)| sender_context(SessionId([0; 16]), b, e)));
+        // The context of a sealed sender does not name the sender: six variants are alike to it.
+        let different = hashes.len() - 6;
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), different);
+    }
+
+    #[test]
+    fn the_context_of_a_sealed_sender_names_the_session() {
+        let context = |id| sender_context(SessionId([id; 16]), BOB.party(), &exchange());
+        assert_ne!(context(1), context(2));
+    }
+}

@@ -304,7 +304,7 @@ impl Node {
     pub(super) fn handle_accepted(
         &mut self,
         link: LinkId,
-        envelope: Envelope,
+        envelope: &Envelope,
         accepted: Result<Box<Accepted>, AgreementError>,
         now: Now,
     ) {
@@ -317,7 +317,7 @@ impl Node {
 
     /// Keeps a session that somebody else started, if it is the link's device that did and the
     /// session opens the message that it came with.
-    fn take_session(&mut self, link: LinkId, envelope: Envelope, accepted: Accepted, now: Now) {
+    fn take_session(&mut self, link: LinkId, envelope: &Envelope, accepted: Accepted, now: Now) {
         let Some(Link { device, .. }) = self.paths.get(link) else { return };
         let Some((known, entry)) = self.contacts.owner(device) else { return };
         let Accepted { sender, mut session } = accepted;
@@ -325,7 +325,7 @@ impl Node {
             && Some(sender.account_key) == known.record.account_key
             && sender.device == *entry;
         let device = entry.id;
-        let opened = session.open(&envelope).ok().filter(|_| expected);
+        let opened = session.open(envelope).ok().filter(|_| expected);
         let Some(plaintext) = opened else {
             return self.handle_failure(link, &"it is not from the link's device", now);
         };
@@ -333,7 +333,7 @@ impl Node {
             self.prekeys.used(id, &mut self.changes);
         }
         self.keep_session(device, session);
-        self.handle_content(link, &plaintext, &envelope, now);
+        self.handle_content(link, &plaintext, envelope, now);
     }
 
     /// Looks again at what waited while a first message was accepted.
@@ -430,8 +430,6 @@ fn message_of<'a>(
     changes: &'a mut [Change],
     place: Option<&usize>,
 ) -> Option<&'a mut OutboxMessage> {
-    match changes.get_mut(*place?)? {
-        Change::QueueMessage(message) => Some(message),
-        _ => None,
-    }
+    let Change::QueueMessage(message) = changes.get_mut(*place?)? else { return None };
+    Some(message)
 }

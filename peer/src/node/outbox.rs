@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use parlor_common::id::{MessageId, SessionId, Username};
+use parlor_common::identity::AccountKey;
 
 use super::content::IdRange;
 use super::input::LinkId;
@@ -31,8 +32,22 @@ impl Outbox {
     /// Takes over what was stored.
     pub(super) fn new(messages: Vec<OutboxMessage>) -> Self {
         let mut outbox = Self::default();
-        messages.into_iter().for_each(|message| outbox.push(message));
+        for message in messages {
+            outbox.push(message);
+        }
         outbox
+    }
+
+    /// What was written for `contact` under another account key than `key` is set aside: it stays
+    /// stored, and must not hold up what is written now.
+    pub(super) fn set_aside(&mut self, contact: &Username, key: Option<AccountKey>) {
+        let Some(queue) = self.queues.get_mut(contact) else { return };
+        queue.messages.retain(|message| message.account_key == key);
+        queue.link = None;
+        queue.taken = 0;
+        if queue.messages.is_empty() {
+            self.queues.remove(contact);
+        }
     }
 
     /// Appends a message.
@@ -176,6 +191,20 @@ mod tests {
         assert_eq!(outbox.acknowledge(&bob(), &ranges), []);
         assert_eq!(outbox.in_flight(&bob(), LinkId(1)), 1);
         outbox.acknowledge(&bob(), &IdRange::cover(&[id(2)].into()));
+        assert!(!outbox.is_waiting(&bob()));
+    }
+
+    #[test]
+    fn what_was_written_for_another_key_holds_nothing_up() {
+        let mut outbox = outbox(2);
+        let key = Some(AccountKey::from_bytes([9; 32]));
+        let mut message = outbox.next(&bob(), LinkId(1)).unwrap().clone();
+        message.account_key = key;
+        outbox.push(message);
+        outbox.set_aside(&bob(), key);
+        assert_eq!(outbox.next(&bob(), LinkId(1)).unwrap().account_key, key);
+        assert_eq!(take_all(&mut outbox, LinkId(1)), [1]);
+        outbox.set_aside(&bob(), None);
         assert!(!outbox.is_waiting(&bob()));
     }
 

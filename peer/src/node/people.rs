@@ -205,11 +205,11 @@ impl Node {
     }
 
     /// Somebody asked us or answered us while we were away, or just now.
-    pub(super) fn handle_held(&mut self, from: Username, what: HeldKind, now: Now) {
+    pub(super) fn handle_held(&mut self, from: &Username, what: HeldKind, now: Now) {
         match what {
-            HeldKind::Request { card } => self.asked_by(&from, *card, now),
-            HeldKind::Accepted { card } => self.accepted_by(&from, *card),
-            HeldKind::Declined {} => self.declined_by(&from),
+            HeldKind::Request { card } => self.asked_by(from, *card, now),
+            HeldKind::Accepted { card } => self.accepted_by(from, *card),
+            HeldKind::Declined {} => self.declined_by(from),
             HeldKind::Unknown => {}
         }
     }

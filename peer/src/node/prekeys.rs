@@ -112,7 +112,9 @@ impl Prekeys {
         one_time.sort_unstable();
         let surplus = (one_time.len() + 1).saturating_sub(MAX_ONE_TIME);
         gone.extend(one_time.into_iter().take(surplus).map(|(_, id)| id));
-        gone.into_iter().for_each(|id| self.used(id, changes));
+        for id in gone {
+            self.used(id, changes);
+        }
     }
 
     fn of_kind(&self, kind: PrekeyKind) -> impl Iterator<Item = &Arc<LocalPrekey>> {

@@ -157,7 +157,7 @@ impl<P> Rendezvous<P> {
 
 /// Up to a quarter less, so that many peers do not come back at the same moment.
 fn jittered(wait: Duration, rng: &mut dyn CryptoRng) -> Duration {
-    wait - wait / 4 * (rng.next_u32() % 256) / 256
+    wait.saturating_sub(wait / 4 * (rng.next_u32() % 256) / 256)
 }
 
 #[cfg(test)]

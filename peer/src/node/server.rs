@@ -181,7 +181,7 @@ impl Node {
         let told_offline = self.sign_in.told_offline;
         self.sign_in = SignIn { told_offline: true, ..SignIn::default() };
         for purpose in self.rendezvous.down(reason, eager, now.timer, rng) {
-            self.unanswered(purpose);
+            self.unanswered(&purpose);
         }
         self.observed = None;
         let names: Vec<_> = self.contacts.names().cloned().collect();
@@ -195,16 +195,16 @@ impl Node {
 
     pub(super) fn handle_request_failed(&mut self, id: RequestId) {
         if let Some(purpose) = self.rendezvous.answered(id) {
-            self.unanswered(purpose);
+            self.unanswered(&purpose);
         }
     }
 
-    fn unanswered(&mut self, purpose: Purpose) {
+    fn unanswered(&mut self, purpose: &Purpose) {
         match purpose {
             Purpose::User(_, Lookup::Add(token, _))
             | Purpose::Contact { token, .. }
             | Purpose::Accept(Some(token), _)
-            | Purpose::Forget(token, _) => self.done(token, Err(IntentError::Unreachable)),
+            | Purpose::Forget(token, _) => self.done(*token, Err(IntentError::Unreachable)),
             Purpose::Restore | Purpose::User(_, Lookup::Restore) => self.restored(None),
             Purpose::Held
             | Purpose::Nothing
@@ -257,7 +257,7 @@ impl Node {
         }
         let ids = items.iter().map(|item| item.id).collect();
         for item in items {
-            self.handle_held(item.from, item.what, now);
+            self.handle_held(&item.from, item.what, now);
         }
         // These leave after the turn's changes are saved, like every order.
         self.ask(Request::HeldAck { ids }, Purpose::Nothing);

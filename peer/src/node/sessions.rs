@@ -51,7 +51,7 @@ impl Sessions {
                     sessions.by_device.entry(device).or_default().push(Kept { session, used });
                 }
                 Err(error) => {
-                    tracing::warn!(session = %id, %error, "a stored session is unreadable")
+                    tracing::warn!(session = %id, %error, "a stored session is unreadable");
                 }
             }
         }

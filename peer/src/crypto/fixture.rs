@@ -1,0 +1,98 @@
+//! What the tests of agreements and sessions share.
+
+use std::sync::LazyLock;
+
+use parlor_common::device_list::DeviceEntry;
+use parlor_common::envelope::Envelope;
+use parlor_common::identity::{AccountSecret, DeviceSecret};
+use parlor_common::prekey::{PrekeyBundle, PrekeyKind, VerifiedBundle};
+use parlor_common::time::Timestamp;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::agreement::{LocalParty, Party, accept, initiate};
+use super::group::{KeyPair, Secret};
+use super::prekey::LocalPrekey;
+use super::session::Session;
+
+pub(super) fn rng() -> StdRng {
+    StdRng::seed_from_u64(1000)
+}
+
+/// Somebody with one device, its prekeys included; the same for the same name and seed.
+pub(super) struct Person {
+    pub(super) local: LocalParty,
+    pub(super) signed: LocalPrekey,
+    pub(super) one_time: LocalPrekey,
+    pub(super) bundle: PrekeyBundle,
+}
+
+impl Person {
+    pub(super) fn new(name: &str, seed: u8) -> Self {
+        let mut rng = StdRng::seed_from_u64(u64::from(seed));
+        let dh = KeyPair::generate(&mut rng);
+        let secret = DeviceSecret::from_seed(&[seed; 32]);
+        let made_at = Timestamp::from_millis(1000);
+        let device = DeviceEntry::new(secret.public(), dh.public().to_bytes(), made_at);
+        let account_key = AccountSecret::from_seed(&[seed; 32]).public();
+        let party = Party { name: name.parse().unwrap(), account_key, device };
+        let signed = LocalPrekey::generate(7, PrekeyKind::Signed, made_at, &mut rng);
+        let one_time = LocalPrekey::generate(8, PrekeyKind::OneTime, made_at, &mut rng);
+        let bundle = PrekeyBundle {
+            device: secret.public(),
+            signed_prekey: signed.sign(&secret),
+            one_time_prekey: Some(one_time.sign(&secret)),
+        };
+        Self { local: LocalParty { party, dh }, signed, one_time, bundle }
+    }
+
+    pub(super) fn party(&self) -> &Party {
+        &self.local.party
+    }
+
+    pub(super) fn bundle(&self, one_time: bool) -> VerifiedBundle {
+        let mut bundle = self.bundle.clone();
+        bundle.one_time_prekey = bundle.one_time_prekey.filter(|_| one_time);
+        bundle.verify(&self.party().device, Timestamp::from_millis(2000)).unwrap()
+    }
+
+    /// The same person under another name or with another secret.
+    pub(super) fn local_with(&self, name: &str, dh: &KeyPair) -> LocalParty {
+        let dh = KeyPair::of(Secret::from_bytes(dh.secret().expose_bytes()).unwrap());
+        LocalParty { party: Party { name: name.parse().unwrap(), ..self.party().clone() }, dh }
+    }
+}
+
+pub(super) static ALICE: LazyLock<Person> = LazyLock::new(|| Person::new("alice", 1));
+pub(super) static BOB: LazyLock<Person> = LazyLock::new(|| Person::new("bob", 2));
+pub(super) static CAROL: LazyLock<Person> = LazyLock::new(|| Person::new("carol", 3));
+
+/// Alice's first envelope to Bob, and both sides of the session in their stored forms: hers after
+/// it, his before.
+pub(super) struct First {
+    pub(super) envelope: Envelope,
+    pub(super) alice: Vec<u8>,
+    pub(super) bob: Vec<u8>,
+}
+
+pub(super) static FIRST: LazyLock<First> = LazyLock::new(|| {
+    let bundle = BOB.bundle(true);
+    let mut alice = initiate(&ALICE.local, BOB.party(), &bundle, &mut rng()).unwrap();
+    let envelope = alice.seal(b"first", &mut rng()).unwrap();
+    let header = envelope.header();
+    let accepted = accept(&BOB.local, &BOB.signed, Some(&BOB.one_time), header).unwrap();
+    let (alice, bob) = (alice.encode().to_vec(), accepted.session.encode().to_vec());
+    First { envelope, alice, bob }
+});
+
+/// Alice's and Bob's sides of a session: she has sealed the first envelope, which he can open.
+pub(super) fn sessions() -> (Session, Session) {
+    (Session::decode(&FIRST.alice).unwrap(), Session::decode(&FIRST.bob).unwrap())
+}
+
+/// The envelope with one bit flipped, where it still parses.
+pub(super) fn flipped(envelope: &Envelope, bit: usize) -> Option<Envelope> {
+    let mut bytes = envelope.as_bytes().to_vec();
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    Envelope::parse(bytes).ok()
+}
