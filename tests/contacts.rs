@@ -80,7 +80,7 @@ fn who_is_declined_is_no_contact_and_what_waited_is_given_up() {
     assert_eq!(world.contact_state("alice", &world.name("bob")), None);
     assert_eq!(world.contact_state("bob", &world.name("alice")), None);
     assert_eq!(world.sent("alice")[0].1, MessageState::Failed);
-    assert_eq!(world.wire().holds("please?"), false);
+    assert!(!world.wire().holds("please?"));
 }
 
 #[test]

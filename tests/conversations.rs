@@ -11,7 +11,7 @@ const FIVE: [&str; 5] = ["alice", "bob", "carol", "dave", "erin"];
 #[test]
 fn five_peers_talk_every_pair_at_once() {
     let mut world = World::new(10);
-    FIVE.map(|name| world.register(name));
+    FIVE.iter().for_each(|name| world.register(name));
     let pairs = || {
         let all = FIVE.into_iter().flat_map(|from| FIVE.map(|to| (from, to)));
         all.filter(|(from, to)| from != to)
@@ -34,7 +34,7 @@ fn five_peers_talk_every_pair_at_once() {
         assert_eq!(world.stored_texts(to, from), expected);
         assert_eq!(world.links(from, to), 1, "of all links between {from} and {to} one stays");
     }
-    FIVE.map(|name| world.all_delivered(name));
+    FIVE.iter().for_each(|name| world.all_delivered(name));
 }
 
 #[test]

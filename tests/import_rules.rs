@@ -133,7 +133,7 @@ fn function_lengths(source: &str) -> Vec<(usize, usize)> {
         }
         let is_end = |line: &&str| indent(line) == indent(lines[start]) && line.trim() == "}";
         let rest = lines.iter().skip(start);
-        if let Some(length) = rest.clone().position(|line| is_end(line)) {
+        if let Some(length) = rest.clone().position(is_end) {
             lengths.push((start + 1, length + 1));
         }
     }

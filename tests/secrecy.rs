@@ -68,7 +68,10 @@ fn hostile_text_arrives_as_it_was_and_is_shown_as_visible_marks() {
     world.says("alice", "bob", hostile);
     world.sees("bob", &[hostile]);
     let shown = Visible(hostile).to_string();
-    let steers = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}');
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200b}')
+    };
     assert!(!shown.contains(steers), "{shown:?}");
     assert!(shown.contains("txt.exe") && shown.contains("owned"), "{shown:?}");
 }

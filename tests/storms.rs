@@ -23,11 +23,59 @@ enum Fault {
 
 #[test]
 fn nothing_is_lost_repeated_or_disordered_in_twenty_storms() {
-    // More of them take longer and find more: PARLOR_STORMS=1000.
-    let storms = std::env::var("PARLOR_STORMS").ok().and_then(|text| text.parse().ok());
-    for seed in 0..storms.unwrap_or(20) {
+    for seed in 0..storms() {
         storm(1000 + seed);
     }
+}
+
+#[test]
+fn becoming_contacts_survives_twenty_storms() {
+    for seed in 0..storms() {
+        storm_of_requests(5000 + seed);
+    }
+}
+
+/// How many storms there are. More of them take longer and find more: `PARLOR_STORMS=1000`.
+fn storms() -> u64 {
+    std::env::var("PARLOR_STORMS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// Both ask and accept as they like while everything breaks; when it is calm again, asking once more
+/// is all that it takes.
+fn storm_of_requests(seed: u64) {
+    let mut world = World::new(seed);
+    world.register("alice");
+    world.register("bob");
+    for _ in 0..6 {
+        let fault = any_fault(&mut world);
+        let (victim, other) = PAIR[world.rng().random_range(0..2)];
+        for who in [victim, other] {
+            let name = if who == victim { other } else { victim }.parse().unwrap();
+            match world.rng().random_range(0..4) {
+                0 | 1 => drop(world.intend(who, Intent::AddContact { name, account_key: None })),
+                2 => drop(world.intend(who, Intent::AcceptContact { name })),
+                _ => {}
+            }
+        }
+        let pause = world.rng().random_range(0..80);
+        world.run_for(Duration::from_millis(pause));
+        strike(&mut world, &fault, victim);
+        let pause = world.rng().random_range(0..800);
+        world.run_for(Duration::from_millis(pause));
+        recover(&mut world, &fault);
+    }
+    // The death of the rendezvous is noticed by now.
+    world.run_for(Duration::from_secs(60));
+    for (who, whom) in PAIR {
+        world.is_online(who);
+        let name = whom.parse().unwrap();
+        world.asks_for(who, Intent::AddContact { name, account_key: None }).unwrap();
+    }
+    world.are_contacts("alice", "bob");
+    world.says("alice", "bob", "calm at last");
+    world.says("bob", "alice", "so it is");
+    world.sees("bob", &["calm at last"]);
+    world.sees("alice", &["so it is"]);
 }
 
 fn storm(seed: u64) {

@@ -38,9 +38,8 @@ fn offer(
     id: u64,
     addresses: &[SocketAddr],
 ) -> Request {
-    let candidate = |address: &SocketAddr| {
-        Candidate { kind: CandidateKind::Host, address: *address }
-    };
+    let candidate =
+        |address: &SocketAddr| Candidate { kind: CandidateKind::Host, address: *address };
     let body = OfferBody {
         id: OfferId(id),
         // As an answer, so that nothing is sent back.
@@ -96,10 +95,22 @@ fn addresses_that_scan_or_flood_are_not_dialed() {
     let mut world = friends(52);
     let (device, mut visitor) = impersonate(&mut world, "alice");
     let bad = [
-        "127.0.0.1:22", "[::1]:22", "10.0.0.1:80", "192.168.1.1:80", "172.16.0.1:53",
-        "169.254.169.254:80", "100.64.0.1:80", "0.0.0.0:9", "224.0.0.251:5353",
-        "255.255.255.255:9", "198.51.100.255:9", "198.18.7.7:0", "[ff02::fb]:5353",
-        "[fe80::1]:80", "[fd00::1]:80", "[::ffff:10.0.0.1]:80",
+        "127.0.0.1:22",
+        "[::1]:22",
+        "10.0.0.1:80",
+        "192.168.1.1:80",
+        "172.16.0.1:53",
+        "169.254.169.254:80",
+        "100.64.0.1:80",
+        "0.0.0.0:9",
+        "224.0.0.251:5353",
+        "255.255.255.255:9",
+        "198.51.100.255:9",
+        "198.18.7.7:0",
+        "[ff02::fb]:5353",
+        "[fe80::1]:80",
+        "[fd00::1]:80",
+        "[::ffff:10.0.0.1]:80",
     ];
     let bad = bad.map(|address| address.parse().unwrap());
     let before = world.dialed("bob").to_vec();
@@ -120,7 +131,7 @@ fn addresses_that_scan_or_flood_are_not_dialed() {
 }
 
 #[test]
-fn six_offers_a_minute_are_followed_and_the_same_address_is_dialed_twice() {
+fn six_offers_a_minute_are_followed_and_a_silent_address_is_dialed_once() {
     let mut world = friends(53);
     let (device, mut visitor) = impersonate(&mut world, "alice");
     world.run_for(Duration::from_secs(120));
@@ -139,7 +150,7 @@ fn six_offers_a_minute_are_followed_and_the_same_address_is_dialed_twice() {
         let Done {} = world.ask(&mut visitor, &request).unwrap();
         world.run_for(Duration::from_secs(1));
     }
-    assert_eq!(world.dialed("bob").len() - before, 2);
+    assert_eq!(world.dialed("bob").len() - before, 1);
 }
 
 #[test]

@@ -45,6 +45,8 @@ struct Peer {
     device: DeviceSecret,
     running: Option<(Engine, ProfileLock)>,
     told: Vec<Event>,
+    /// How many of these it was told before its last start.
+    told_before: usize,
 }
 
 impl Real {
@@ -146,7 +148,7 @@ impl Real {
         })?;
         profile.keep().unwrap().close().unwrap();
         let device = DeviceSecret::from_seed(&seed);
-        let peer = Peer { home, device, running: None, told: Vec::new() };
+        let peer = Peer { home, device, running: None, told: Vec::new(), told_before: 0 };
         drop(lock);
         self.peers.insert(name.to_owned(), peer);
         Ok(())
@@ -217,14 +219,17 @@ impl Stage for Real {
         let store = lock.open().unwrap();
         let engine = self.runtime.block_on(async { Engine::start(store) }).unwrap();
         peer.running = Some((engine, lock));
+        peer.told_before = peer.told.len();
     }
 
     fn is_online(&mut self, who: &str) {
-        self.until(who, "online", |told| is_online(told) == Some(true));
+        let before = self.peers[who].told_before;
+        self.until(who, "online", |told| is_online(&told[before..]) == Some(true));
     }
 
     fn is_offline(&mut self, who: &str) {
-        self.until(who, "offline", |told| is_online(told) == Some(false));
+        let before = self.peers[who].told_before;
+        self.until(who, "offline", |told| is_online(&told[before..]) == Some(false));
     }
 
     fn stop_server(&mut self) {

@@ -43,6 +43,8 @@ pub(super) struct Peer {
     /// It dies after so many commits more, before anything that they allow leaves.
     fuse: Option<u32>,
     told: Vec<Event>,
+    /// How many of these it was told in earlier lives.
+    told_before: usize,
     pub(super) connection: Option<Connection>,
     pub(super) attempts: u64,
     /// Its links by its own numbers: the world's number, and its side.
@@ -103,6 +105,7 @@ impl World {
             next_token: 1,
             fuse: None,
             told: Vec::new(),
+            told_before: 0,
             connection: None,
             attempts: 0,
             links: BTreeMap::new(),
@@ -118,6 +121,7 @@ impl World {
         assert!(peer.node.is_none(), "{} is up already", peer.home);
         peer.life += 1;
         peer.started_at = self.now;
+        peer.told_before = peer.told.len();
         let mut incarnation = [0; 8];
         self.rng.fill_bytes(&mut incarnation);
         let start = peer.store.load().unwrap();
@@ -190,6 +194,12 @@ impl World {
     /// Everything that a peer's front end was told so far, in all of its lives.
     pub fn told(&self, home: &str) -> &[Event] {
         &self.peer(home).told
+    }
+
+    /// What it was told in this life.
+    pub(super) fn told_lately(&self, home: &str) -> &[Event] {
+        let peer = self.peer(home);
+        &peer.told[peer.told_before..]
     }
 
     /// What a peer has stored.

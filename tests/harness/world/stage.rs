@@ -171,7 +171,7 @@ impl World {
     }
 
     fn knows_itself_online(&self, home: &str) -> bool {
-        let mut told = self.told(home).iter().rev();
+        let mut told = self.told_lately(home).iter().rev();
         told.find_map(|event| match event {
             Event::Online => Some(true),
             Event::Offline(_) => Some(false),
