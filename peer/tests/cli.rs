@@ -247,6 +247,7 @@ fn refusals_have_their_exit_codes_and_change_nothing() {
     assert_eq!(stage.run("alice", &["contact", "accept", "nobody"]).code, 1);
     assert_eq!(stage.run("alice", &["send", "nobody", "hi"]).code, 1);
     assert_eq!(stage.run("alice", &["history", "nobody"]).code, 1);
+    assert_eq!(stage.run("alice", &["chat", "nobody"]).code, 1);
     let elsewhere = format!("parlor://{other_key}@192.0.2.1:4433/bob");
     assert_eq!(stage.run("alice", &["contact", "add", &elsewhere]).code, 1);
 }

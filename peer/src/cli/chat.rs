@@ -15,7 +15,7 @@ use super::error::{CliError, NOT_DELIVERED};
 use super::listen::{Line, render};
 use super::session::{Session, interrupted};
 use crate::node::input::{Intent, MAX_TEXT};
-use crate::node::output::{Event, Incoming};
+use crate::node::output::{Event, Incoming, IntentError};
 use crate::node::record::{Direction, MessageState};
 
 /// At the end of input, what was typed has this long to be delivered.
@@ -25,6 +25,10 @@ const DELIVERY_TIME: Duration = Duration::from_secs(30);
 const OPENING: u32 = 10;
 
 pub(super) async fn run(context: &Context, contact: Username) -> Result<ExitCode, CliError> {
+    let contacts = context.home.open_read_only()?.contacts()?;
+    if !contacts.iter().any(|listed| listed.contact.name == contact) {
+        return Err(IntentError::UnknownContact(contact).into());
+    }
     let mut session = Session::start(context, "parlor chat")?;
     if io::stdin().is_terminal() {
         open(context, &contact)?;
