@@ -109,7 +109,7 @@ pub(super) fn seal_in_place(
     buffer.resize(buffer.len() + missing, u8::try_from(missing).unwrap_or_default());
     let (blocks, _none) = Array::slice_as_chunks_mut(&mut buffer);
     let blocks: &mut [Block<Aes128>] = blocks;
-    cbc::Encryptor::<Aes128>::new(&(*enc).into(), &(*iv).into()).encrypt_blocks(blocks);
+    cbc::Encryptor::<Aes128>::new((&*enc).into(), iv.into()).encrypt_blocks(blocks);
     let tag = tag(&mac, iv, ad, &buffer);
     buffer.extend_from_slice(&tag);
     buffer
@@ -134,7 +134,7 @@ pub fn open(
         return Err(NotAuthentic);
     }
     let mut plaintext = Plaintext(ciphertext.to_vec());
-    let len = cbc::Decryptor::<Aes128>::new(&(*enc).into(), &(*iv).into())
+    let len = cbc::Decryptor::<Aes128>::new((&*enc).into(), iv.into())
         .decrypt_padded::<Pkcs7>(&mut plaintext.0)
         .map_err(|_| NotAuthentic)?
         .len();

@@ -5,8 +5,8 @@
 //! the check 1 < Y < p − 1, and (Y²)^k is never 1. Y and p − Y therefore agree alike: bind and
 //! compare public values as bytes.
 //!
-//! Field elements are `Copy`, so that copies of intermediate values can remain on the stack; what
-//! this module holds itself it erases.
+//! Field elements are `Copy`, so that arithmetic leaves copies of secrets on the stack: it is
+//! overwritten afterwards, as far as can be told from here where they lie.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use crypto_bigint::{CtAssign, CtEq, U320, U3072, const_monty_params};
 use parlor_common::prekey::DhPublicBytes;
 use rand::CryptoRng;
 use thiserror::Error;
-use zeroize::Zeroizing;
+use zeroize::{Zeroizing, zeroize_stack};
 
 const_monty_params!(
     Ffdhe3072,
@@ -37,6 +37,9 @@ const_monty_params!(
 );
 
 type Element = ConstMontyForm<Ffdhe3072, { U3072::LIMBS }>;
+
+/// More of the stack than an exponentiation takes, in bytes: its table of powers is 6 KiB.
+const STACK: usize = 32 * 1024;
 
 /// The length of public values and shared secrets, in bytes.
 pub const VALUE_LEN: usize = DhPublicBytes::LEN;
@@ -95,6 +98,13 @@ impl Secret {
     }
 
     fn agree(&self, theirs: &PublicValue) -> SharedSecret {
+        let shared = self.raise(theirs);
+        zeroize_stack::<STACK>();
+        shared
+    }
+
+    #[inline(never)]
+    fn raise(&self, theirs: &PublicValue) -> SharedSecret {
         let base = Element::new(&theirs.0).square();
         let exponent = self.exponent();
         let shared = Zeroizing::new(base.pow_bounded_exp(&*exponent, Self::BITS));
@@ -125,6 +135,7 @@ static POWERS_OF_FOUR: LazyLock<Vec<[Element; 16]>> = LazyLock::new(|| {
 });
 
 /// 4^k by the table of its powers: five times faster than an exponentiation.
+#[inline(never)]
 fn power_of_four(secret: &Secret) -> Element {
     let mut product = Element::ONE;
     for (row, digit) in POWERS_OF_FOUR.iter().zip(secret.digits()) {
@@ -217,6 +228,7 @@ impl KeyPair {
         // In range: k is below the order of 4, which is (p − 1) / 2, and not 0, so that 4^k is
         // not 1; and p − 1 is no square.
         let public = PublicValue(power_of_four(&secret).retrieve());
+        zeroize_stack::<STACK>();
         Self { secret, public }
     }
 

@@ -3,6 +3,7 @@
 //! HKDF and HMAC are over SHA-256 (RFC 5869, RFC 2104).
 
 use hkdf::Hkdf;
+use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use parlor_common::id::SessionId;
 use sha2::Sha256;
@@ -71,8 +72,10 @@ fn hmac(key: &Key, message: &[u8]) -> Key {
     // HMAC fills a short key with zeros to the hash's block (RFC 2104, §2).
     let mut block = Zeroizing::new([0; 64]);
     block.iter_mut().zip(key.iter()).for_each(|(to, from)| *to = *from);
-    let hmac = Hmac::<Sha256>::new((&*block).into());
-    Zeroizing::new(hmac.chain_update(message).finalize().into_bytes().into())
+    let mut derived = Key::default();
+    let hmac = Hmac::<Sha256>::new((&*block).into()).chain_update(message);
+    hmac.finalize_into((&mut *derived).into());
+    derived
 }
 
 #[expect(clippy::expect_used, reason = "a key is as long as SHA-256's output")]
