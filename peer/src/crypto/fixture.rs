@@ -90,6 +90,15 @@ pub(super) fn sessions() -> (Session, Session) {
     (Session::decode(&FIRST.alice).unwrap(), Session::decode(&FIRST.bob).unwrap())
 }
 
+/// Alice's and Bob's sides, after a message each way.
+pub(super) fn acquainted() -> (Session, Session) {
+    let (mut alice, mut bob) = sessions();
+    bob.open(&FIRST.envelope).unwrap();
+    let answer = bob.seal(b"answer", &mut rng()).unwrap();
+    alice.open(&answer).unwrap();
+    (alice, bob)
+}
+
 /// The envelope with one bit flipped, where it still parses.
 pub(super) fn flipped(envelope: &Envelope, bit: usize) -> Option<Envelope> {
     let mut bytes = envelope.as_bytes().to_vec();

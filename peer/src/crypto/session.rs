@@ -3,29 +3,24 @@
 //!
 //! A session comes from [`super::agreement`], and from its stored form.
 
+mod storage;
+
 use std::fmt;
 
-use parlor_common::envelope::{
-    Envelope, FirstHeader, Header, IV_LEN, MAX_ENVELOPE, MAX_SEALED_SENDER,
-};
+use parlor_common::envelope::{Envelope, FirstHeader, Header, IV_LEN, MAX_ENVELOPE};
 use parlor_common::id::{DeviceId, SessionId};
-use parlor_common::prekey::DhPublicBytes;
 use rand::CryptoRng;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 pub use super::aead::Plaintext;
 use super::kdf::{self, Key};
 use super::ratchet::{NoKey, Ratchet};
 pub use super::stored::DecodeError;
-use super::stored::Reader;
 use super::{aead, padding};
 
 /// The longest plaintext, in bytes: with padding, header and tag it makes no envelope that is
 /// longer than [`MAX_ENVELOPE`].
 pub const MAX_PLAINTEXT: usize = MAX_ENVELOPE - 4096 - 1;
-
-const VERSION: u8 = 1;
 
 /// Which side of the agreement a device was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -170,71 +165,6 @@ impl Session {
         self.greeting = None;
         Ok(opened)
     }
-
-    /// The stored form: version, role, id, transcript, peer, ratchet, and the greeting if it is
-    /// still sent. Some 150 bytes, 1.5 KiB with the greeting.
-    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let greeting =
-            self.greeting.as_ref().map_or(0, |first| 384 + 10 + first.sealed_sender.len());
-        let len = 1 + 1 + 16 + 32 + 16 + self.ratchet.encoded_len() + 1 + greeting;
-        let mut stored = Zeroizing::new(Vec::with_capacity(len));
-        let role = match self.role {
-            Role::Initiator => 1,
-            Role::Responder => 2,
-        };
-        stored.extend_from_slice(&[VERSION, role]);
-        stored.extend_from_slice(&self.id.0);
-        stored.extend_from_slice(&self.transcript);
-        stored.extend_from_slice(&self.peer.0);
-        self.ratchet.encode(&mut stored);
-        stored.push(u8::from(self.greeting.is_some()));
-        if let Some(first) = &self.greeting {
-            encode_greeting(first, &mut stored);
-        }
-        stored
-    }
-
-    /// Reads the stored form.
-    pub fn decode(stored: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(stored, VERSION)?;
-        let role = match reader.byte()? {
-            1 => Role::Initiator,
-            2 => Role::Responder,
-            _ => return Err(DecodeError::Malformed),
-        };
-        let id = SessionId(*reader.array()?);
-        let transcript = *reader.array()?;
-        let peer = DeviceId(*reader.array()?);
-        let ratchet = Box::new(Ratchet::decode(&mut reader)?);
-        let greeting = match reader.byte()? {
-            0 => None,
-            1 => Some(decode_greeting(&mut reader)?),
-            _ => return Err(DecodeError::Malformed),
-        };
-        reader.end()?;
-        Ok(Self { id, transcript, role, peer, greeting, ratchet })
-    }
-}
-
-fn encode_greeting(first: &FirstHeader, stored: &mut Vec<u8>) {
-    stored.extend_from_slice(first.ephemeral.as_ref());
-    stored.extend_from_slice(&first.signed_prekey.to_be_bytes());
-    stored.extend_from_slice(&first.one_time_prekey.unwrap_or_default().to_be_bytes());
-    let len = u16::try_from(first.sealed_sender.len()).unwrap_or_default();
-    stored.extend_from_slice(&len.to_be_bytes());
-    stored.extend_from_slice(&first.sealed_sender);
-}
-
-fn decode_greeting(reader: &mut Reader<'_>) -> Result<FirstHeader, DecodeError> {
-    let ephemeral = DhPublicBytes(Box::new(*reader.array()?));
-    let signed_prekey = reader.u32()?;
-    let one_time_prekey = Some(reader.u32()?).filter(|id| *id != 0);
-    let len = usize::from(reader.u16()?);
-    if len > MAX_SEALED_SENDER {
-        return Err(DecodeError::Malformed);
-    }
-    let sealed_sender = reader.slice(len)?.to_vec();
-    Ok(FirstHeader { ephemeral, signed_prekey, one_time_prekey, sealed_sender })
 }
 
 impl fmt::Debug for Session {
@@ -250,16 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::crypto::fixture::{FIRST, flipped, rng, sessions};
-
-    /// Alice's and Bob's sides, after a message each way.
-    fn acquainted() -> (Session, Session) {
-        let (mut alice, mut bob) = sessions();
-        bob.open(&FIRST.envelope).unwrap();
-        let answer = bob.seal(b"answer", &mut rng()).unwrap();
-        alice.open(&answer).unwrap();
-        (alice, bob)
-    }
+    use crate::crypto::fixture::{FIRST, acquainted, flipped, rng, sessions};
 
     fn assert_refused(session: &mut Session, envelope: &Envelope) {
         let before = session.encode();
@@ -374,26 +295,6 @@ mod tests {
         assert_ne!(one.ciphertext(), two.ciphertext());
     }
 
-    #[test]
-    fn the_stored_form_is_short_and_refused_where_it_is_malformed() {
-        let (alice, _) = acquainted();
-        let whole = alice.encode();
-        assert_eq!(whole.len(), whole.capacity());
-        assert!(whole.len() < 160);
-        for stored in [whole.as_slice(), &FIRST.alice, &FIRST.bob] {
-            assert_eq!(*Session::decode(stored).unwrap().encode(), stored);
-            for len in 0..stored.len() {
-                let cut = Session::decode(&stored[..len]).map(drop);
-                assert_eq!(cut, Err(DecodeError::Malformed));
-            }
-            let longer = [stored, &[0]].concat();
-            assert_eq!(Session::decode(&longer).map(drop), Err(DecodeError::Malformed));
-        }
-        let mut newer = whole.to_vec();
-        newer[0] = 2;
-        assert_eq!(Session::decode(&newer).map(drop), Err(DecodeError::UnknownVersion(2)));
-    }
-
     /// What can happen on the way. Indices are taken modulo what is there.
     #[derive(Clone, Debug)]
     enum Happening {
@@ -465,17 +366,6 @@ mod tests {
                     }
                     Happening::Deliver { .. } | Happening::Lose { .. } => {}
                 }
-            }
-        }
-
-        #[test]
-        fn any_bytes_are_a_session_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let [version, role, ..] = bytes.as_mut_slice() {
-                *version = 1;
-                *role = *role % 2 + 1;
-            }
-            if let Ok(session) = Session::decode(&bytes) {
-                prop_assert_eq!(&*session.encode(), &bytes);
             }
         }
     }
