@@ -31,7 +31,7 @@ const KNOCKS: [Duration; 5] = [
     Duration::from_millis(4500),
 ];
 /// An attempt to connect ends after this time.
-const CONNECT_TIME: Duration = Duration::from_secs(8);
+const CONNECT_TIME: Duration = Duration::from_secs(6);
 /// A peer notices after this time that a rendezvous is gone that said nothing.
 const SERVER_IDLE: Duration = Duration::from_secs(15);
 /// The rendezvous notices after this time that a client is gone that said nothing.
