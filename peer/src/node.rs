@@ -208,7 +208,7 @@ impl Node {
                 self.handle_server_reply(id, &payload, now, rng);
             }
             NetInput::RequestFailed { id } => self.handle_request_failed(id),
-            NetInput::ServerDown(reason) => self.handle_server_down(reason, now, rng),
+            NetInput::ServerDown(reason) => self.server_lost(reason, now, rng),
             NetInput::LocalAddresses(addresses) => self.local = addresses,
             NetInput::LinkUp { link, device, address, dialed, rtt } => {
                 let up = linking::Up { link, device, address, dialed, rtt };

@@ -4,6 +4,7 @@
 //! Unknown fields are ignored and unknown requests answered with `unsupported`, so that versions
 //! can live together.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -325,6 +326,14 @@ pub enum ErrorCode {
     Unknown,
 }
 
+/// The code as it stands in JSON.
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_value(self).map_err(|_| fmt::Error)?;
+        f.write_str(json.as_str().ok_or(fmt::Error)?)
+    }
+}
+
 /// What the server tells a connected client.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -390,6 +399,7 @@ mod tests {
             ErrorReply { code: ErrorCode::NameTaken, message: "taken".to_owned(), until: None };
         let reply: Reply<Done> = Reply::Error(error);
         let json = r#"{"error":{"code":"name_taken","message":"taken"}}"#;
+        assert_eq!(ErrorCode::NameTaken.to_string(), "name_taken");
         assert_eq!(serde_json::to_string(&reply).unwrap(), json);
         let json = r#"{"event":"fireworks","colour":"red"}"#;
         assert_eq!(serde_json::from_str::<Event>(json).unwrap(), Event::Unknown);

@@ -128,10 +128,10 @@ impl CliError {
     /// The code for programs.
     pub(super) fn code(&self) -> String {
         let code = match self {
-            Self::Call(CallError::Refused(reply)) => return protocol_code(reply.code),
+            Self::Call(CallError::Refused(reply)) => return reply.code.to_string(),
             Self::Intent(IntentError::Refused { code, .. }) => return code.clone(),
             Self::Account(AccountError::Opaque(OpaqueError::WrongPassword)) => {
-                return protocol_code(ErrorCode::WrongPassword);
+                return ErrorCode::WrongPassword.to_string();
             }
             Self::Lock(LockError::Held { .. }) => "profile_in_use",
             Self::Profile(_) | Self::Lock(_) | Self::Read(_) | Self::NoHome => "profile",
@@ -174,9 +174,4 @@ const fn exit_of_server(reason: ServerDown) -> Exit {
         ServerDown::UnknownDevice => Exit::Refused,
         ServerDown::WrongKey => Exit::KeyMismatch,
     }
-}
-
-fn protocol_code(code: ErrorCode) -> String {
-    let json = serde_json::to_value(code).ok();
-    json.and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
 }

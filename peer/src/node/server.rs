@@ -3,8 +3,8 @@
 use parlor_common::id::Username;
 use parlor_common::identity::AccountKey;
 use parlor_common::wire::rendezvous::{
-    Contacts, Done, ErrorCode, ErrorReply, Event as ServerEvent, HeldItems, Presence, Present,
-    Reply, Request, User,
+    Contacts, Done, ErrorReply, Event as ServerEvent, HeldItems, Presence, Present, Reply, Request,
+    User,
 };
 use rand::CryptoRng;
 use serde::de::DeserializeOwned;
@@ -167,16 +167,7 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_server_down(
-        &mut self,
-        reason: ServerDown,
-        now: Now,
-        rng: &mut dyn CryptoRng,
-    ) {
-        self.server_lost(reason, now, rng);
-    }
-
-    fn server_lost(&mut self, reason: ServerDown, now: Now, rng: &mut dyn CryptoRng) {
+    pub(super) fn server_lost(&mut self, reason: ServerDown, now: Now, rng: &mut dyn CryptoRng) {
         let eager = !self.outbox.contacts().is_empty();
         let told_offline = self.sign_in.told_offline;
         self.sign_in = SignIn { told_offline: true, ..SignIn::default() };
@@ -360,17 +351,11 @@ fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, IntentError> {
     match serde_json::from_slice::<Reply<T>>(payload) {
         Ok(Reply::Ok(reply)) => Ok(reply),
         Ok(Reply::Error(ErrorReply { code, message, .. })) => {
-            Err(IntentError::Refused { code: code_text(code), message })
+            Err(IntentError::Refused { code: code.to_string(), message })
         }
         Err(_) => Err(IntentError::Refused {
             code: "malformed".to_owned(),
             message: "its reply cannot be understood; is it a newer version?".to_owned(),
         }),
     }
-}
-
-/// The code as it stands in the protocol.
-fn code_text(code: ErrorCode) -> String {
-    let json = serde_json::to_value(code).ok();
-    json.and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
 }
