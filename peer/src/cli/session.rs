@@ -47,18 +47,12 @@ impl Session {
     async fn wait_online(&mut self) -> Result<(), CliError> {
         let deadline = Instant::now() + ONLINE_TIME;
         loop {
-            match timeout_at(deadline, interruptible(self.engine.next())).await {
-                Err(_) => return Err(CliError::Server(ServerDown::Unreachable)),
-                Ok(event) => match event? {
-                    None => return self.ended(),
-                    Some(Event::Online) => return Ok(()),
-                    Some(Event::Offline(
-                        reason @ (ServerDown::WrongKey | ServerDown::UnknownDevice),
-                    )) => {
-                        return Err(CliError::Server(reason));
-                    }
-                    Some(_) => {}
-                },
+            match self.next_before(deadline).await? {
+                Event::Online => return Ok(()),
+                Event::Offline(reason @ (ServerDown::WrongKey | ServerDown::UnknownDevice)) => {
+                    return Err(CliError::Server(reason));
+                }
+                _ => {}
             }
         }
     }
@@ -68,21 +62,20 @@ impl Session {
         let wanted = self.engine.intend(intent);
         let deadline = Instant::now() + ONLINE_TIME;
         loop {
-            match timeout_at(deadline, interruptible(self.engine.next())).await {
-                Err(_) => return Err(CliError::Server(ServerDown::Unreachable)),
-                Ok(event) => match event? {
-                    None => return self.ended(),
-                    Some(Event::Done { token, result }) if token == wanted => return Ok(result?),
-                    Some(_) => {}
-                },
+            match self.next_before(deadline).await? {
+                Event::Done { token, result } if token == wanted => return Ok(result?),
+                _ => {}
             }
         }
     }
 
-    /// The engine has ended by itself: stopping it says why.
-    fn ended(&self) -> Result<(), CliError> {
-        tracing::debug!(engine = ?self.engine, "the engine has ended");
-        Err(CliError::Interrupted)
+    /// The next event. Where none comes in time, it is the rendezvous that is missing. Where the
+    /// engine has ended by itself, ending the session says why.
+    async fn next_before(&mut self, deadline: Instant) -> Result<Event, CliError> {
+        match timeout_at(deadline, interruptible(self.engine.next())).await {
+            Err(_) => Err(CliError::Server(ServerDown::Unreachable)),
+            Ok(event) => event?.ok_or(CliError::Interrupted),
+        }
     }
 
     /// Ends the engine in order.
