@@ -10,6 +10,7 @@ use parlor_common::candidate::{Candidate, CandidateKind, Offer, OfferBody, Offer
 use parlor_common::envelope::{Envelope, Header};
 use parlor_common::id::{DeviceId, SessionId};
 use parlor_common::identity::DeviceSecret;
+use parlor_common::prekey::DhPublicBytes;
 use parlor_common::wire::frame;
 use parlor_common::wire::peer::{Hello, PeerFrame};
 use parlor_common::wire::rendezvous::{Done, Event, Present, Request};
@@ -265,7 +266,9 @@ fn hello() -> Vec<u8> {
 
 /// A well-formed envelope of a session that there is not.
 fn envelope(number: u32) -> Vec<u8> {
-    let header = Header { session: SessionId([6; 16]), first: None, number };
+    let ratchet = DhPublicBytes(Box::new([2; DhPublicBytes::LEN]));
+    let session = SessionId([6; 16]);
+    let header = Header { session, first: None, ratchet, previous: 0, number };
     let bytes = header.encode();
     let envelope = Envelope::new(header, &bytes, &[0; 16], &[0; 272]);
     frame(&PeerFrame::Envelope(envelope).encode())

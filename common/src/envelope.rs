@@ -7,12 +7,15 @@
 //!      2    16  session id
 //!   type 1 only:
 //!     18   384  ephemeral key of the agreement
-//!    402     4  id of the signed prekey that was used
-//!    406     4  id of the one-time prekey that was used, 0 for none
-//!    410     2  length S of the sealed sender
-//!    412     S  sealed sender: IV, ciphertext, tag
+//!    402     4  id of the signed pair of prekeys that was used
+//!    406     4  id of the one-time pair that was used, 0 for none
+//!    410  1088  KEM ciphertext
+//!   1498     2  length S of the sealed sender
+//!   1500     S  sealed sender: IV, ciphertext, tag
 //!   both:
-//!      +     4  number of the message in its chain
+//!      +   384  ratchet key
+//!      +     4  length of the sender's previous chain
+//!      +     4  number of the message in its chain, from 0
 //!      +    16  IV
 //!      +   16n  ciphertext, n ≥ 1
 //!      +    16  tag
@@ -25,7 +28,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use crate::id::SessionId;
-use crate::prekey::DhPublicBytes;
+use crate::prekey::{DhPublicBytes, KemCiphertext};
 
 /// No envelope is longer, in bytes. A text of 64 KiB made of characters that JSON writes as six
 /// bytes fits, with its padding.
@@ -47,10 +50,13 @@ pub const MAX_SEALED_SENDER: usize = 2048;
 pub struct FirstHeader {
     /// The initiator's ephemeral key.
     pub ephemeral: DhPublicBytes,
-    /// The recipient's signed prekey that was used.
+    /// The recipient's signed pair that was used.
     pub signed_prekey: u32,
-    /// The recipient's one-time prekey that was used.
+    /// The recipient's one-time pair that was used.
     pub one_time_prekey: Option<u32>,
+    /// What was encapsulated for the one-time pair's KEM half, or for the signed one's where there
+    /// is none.
+    pub kem: KemCiphertext,
     /// Who wrote, under a key that only the recipient can make: IV, ciphertext and tag.
     pub sealed_sender: Vec<u8>,
 }
@@ -62,6 +68,10 @@ pub struct Header {
     pub session: SessionId,
     /// Present until the initiator has heard from the other side.
     pub first: Option<FirstHeader>,
+    /// The sender's ratchet key.
+    pub ratchet: DhPublicBytes,
+    /// How many messages the sender's chain before this one had.
+    pub previous: u32,
     /// The message's number in its chain, from 0.
     pub number: u32,
 }
@@ -76,10 +86,13 @@ impl Header {
             bytes.extend_from_slice(first.ephemeral.as_ref());
             bytes.extend_from_slice(&first.signed_prekey.to_be_bytes());
             bytes.extend_from_slice(&first.one_time_prekey.unwrap_or(0).to_be_bytes());
+            bytes.extend_from_slice(first.kem.as_ref());
             let len = u16::try_from(first.sealed_sender.len()).unwrap_or(u16::MAX);
             bytes.extend_from_slice(&len.to_be_bytes());
             bytes.extend_from_slice(&first.sealed_sender);
         }
+        bytes.extend_from_slice(self.ratchet.as_ref());
+        bytes.extend_from_slice(&self.previous.to_be_bytes());
         bytes.extend_from_slice(&self.number.to_be_bytes());
         bytes
     }
@@ -165,6 +178,11 @@ impl Envelope {
         self.part(self.header_len + IV_LEN..self.bytes.len().saturating_sub(TAG_LEN))
     }
 
+    /// The tag, [`TAG_LEN`] bytes.
+    pub fn tag(&self) -> &[u8] {
+        self.part(self.bytes.len().saturating_sub(TAG_LEN)..self.bytes.len())
+    }
+
     fn part(&self, range: Range<usize>) -> &[u8] {
         self.bytes.get(range).unwrap_or_default()
     }
@@ -182,19 +200,23 @@ fn parse_header(reader: &mut Reader<'_>) -> Result<Header, ParseEnvelopeError> {
         TYPE_FOLLOWING => None,
         _ => return Err(ParseEnvelopeError::Malformed),
     };
-    Ok(Header { session, first, number: u32::from_be_bytes(reader.array()?) })
+    let ratchet = DhPublicBytes(Box::new(reader.array()?));
+    let previous = u32::from_be_bytes(reader.array()?);
+    let number = u32::from_be_bytes(reader.array()?);
+    Ok(Header { session, first, ratchet, previous, number })
 }
 
 fn parse_first(reader: &mut Reader<'_>) -> Result<FirstHeader, ParseEnvelopeError> {
     let ephemeral = DhPublicBytes(Box::new(reader.array()?));
     let signed_prekey = u32::from_be_bytes(reader.array()?);
     let one_time_prekey = Some(u32::from_be_bytes(reader.array()?)).filter(|id| *id != 0);
+    let kem = KemCiphertext(Box::new(reader.array()?));
     let len = usize::from(u16::from_be_bytes(reader.array()?));
     if len > MAX_SEALED_SENDER {
         return Err(ParseEnvelopeError::Malformed);
     }
     let sealed_sender = reader.take(len)?.to_vec();
-    Ok(FirstHeader { ephemeral, signed_prekey, one_time_prekey, sealed_sender })
+    Ok(FirstHeader { ephemeral, signed_prekey, one_time_prekey, kem, sealed_sender })
 }
 
 struct Reader<'a> {
@@ -227,9 +249,11 @@ mod tests {
             ephemeral: DhPublicBytes(Box::new([3; 384])),
             signed_prekey: 7,
             one_time_prekey: Some(8),
+            kem: KemCiphertext(Box::new([9; 1088])),
             sealed_sender: vec![4; 48],
         });
-        Header { session: SessionId([1; 16]), first, number: 258 }
+        let ratchet = DhPublicBytes(Box::new([2; 384]));
+        Header { session: SessionId([1; 16]), first, ratchet, previous: 513, number: 258 }
     }
 
     fn envelope(first: bool) -> Envelope {
@@ -242,10 +266,13 @@ mod tests {
     fn the_layout_is_as_documented() {
         let bytes = envelope(true).into_bytes();
         assert_eq!(&bytes[..18], [&[1, 1][..], &[1; 16]].concat());
-        assert_eq!(&bytes[402..412], [0, 0, 0, 7, 0, 0, 0, 8, 0, 48]);
-        assert_eq!(&bytes[460..464], [0, 0, 1, 2]);
-        assert_eq!(bytes.len(), 464 + 16 + 48);
-        assert_eq!(envelope(false).as_bytes().len(), 22 + 16 + 48);
+        assert_eq!(&bytes[402..410], [0, 0, 0, 7, 0, 0, 0, 8]);
+        assert_eq!((&bytes[410..1498], &bytes[1498..1500]), (&[9; 1088][..], &[0, 48][..]));
+        assert_eq!(&bytes[1500..1548], [4; 48]);
+        assert_eq!(&bytes[1548..1932], [2; 384]);
+        assert_eq!(&bytes[1932..1940], [0, 0, 2, 1, 0, 0, 1, 2]);
+        assert_eq!(bytes.len(), 1940 + 16 + 48);
+        assert_eq!(envelope(false).as_bytes().len(), 410 + 16 + 48);
     }
 
     #[test]
@@ -278,9 +305,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_parse_or_are_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            if let Some(version) = bytes.first_mut() {
-                *version = 1;
+        fn any_bytes_parse_or_are_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..2200)) {
+            if let [version, kind, ..] = bytes.as_mut_slice() {
+                (*version, *kind) = (1, *kind % 2 + 1);
             }
             if let Ok(envelope) = Envelope::parse(bytes.clone()) {
                 prop_assert_eq!(envelope.header().encode(), envelope.header_bytes());

@@ -154,6 +154,8 @@ pub enum Label {
     Card,
     /// An account's device list, by the account, and by a device of the list before.
     DeviceList,
+    /// A prekey for the KEM, by a device.
+    KemPrekey,
     /// Candidates for one device, by a device.
     Offer,
     /// A prekey for Diffie–Hellman, by a device.
@@ -165,6 +167,7 @@ impl Label {
         match self {
             Self::Card => "parlor/v1/card",
             Self::DeviceList => "parlor/v1/device-list",
+            Self::KemPrekey => "parlor/v1/kem-prekey",
             Self::Offer => "parlor/v1/offer",
             Self::Prekey => "parlor/v1/prekey",
         }

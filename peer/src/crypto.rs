@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`group`] | Diffie–Hellman over ffdhe3072: secrets, checked public values |
 //! | [`prekey`] | the private halves of prekeys |
-//! | [`agreement`] | two devices agree on a secret, one of them offline: X3DH's pattern |
+//! | [`kem`] | ML-KEM-768: keys, ciphertexts, what they hold |
+//! | [`agreement`] | two devices agree on a secret, one of them offline: PQXDH's pattern |
 //! | [`session`] | seals and opens envelopes between two devices |
-//! | `ratchet` | which key a message has; it knows of no envelope |
+//! | `ratchet` | the Double Ratchet: which key a message has; it knows of no envelope |
+//! | `skipped` | the keys of messages that were overtaken |
 //! | `chain` | keys that follow from one another and not back |
 //! | [`aead`] | one message under one key: `AEAD_AES_128_CBC_HMAC_SHA_256` |
 //! | `transcript` | the hash of everything public in an agreement |
@@ -29,10 +31,12 @@ mod chain;
 mod fixture;
 pub mod group;
 mod kdf;
+pub mod kem;
 mod padding;
 pub mod prekey;
 mod ratchet;
 pub mod self_test;
 pub mod session;
+mod skipped;
 mod stored;
 mod transcript;

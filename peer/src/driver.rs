@@ -152,7 +152,7 @@ impl Driver {
 
     /// The only place that waits.
     async fn wait(&mut self, stopped: &mut oneshot::Receiver<()>) -> Wake {
-        let timeout = self.clock.until(self.node.poll_timeout());
+        let timeout = self.clock.until(self.node.poll_timeout(self.clock.now()));
         tokio::select! {
             input = self.net.next() => Wake::Input(Input::Net(input)),
             Some((token, intent)) = self.intents.recv() => Wake::Input(Input::Intent(token, intent)),
@@ -201,7 +201,7 @@ impl Driver {
         let changes = self.node.take_changes(now, &mut os_rng());
         if !changes.is_empty() {
             let saved = self.store.commit(&changes)?;
-            self.node.handle_saved(saved);
+            self.node.handle_saved(saved, now);
         }
         Ok(())
     }

@@ -15,7 +15,9 @@
 //! | `server` over `rendezvous` | what is asked of the rendezvous, and what it says |
 //! | `people` over `contacts` | requests, answers, contacts and their devices |
 //! | `linking` over `paths`, `offers`, `dialing` | offers, dials, links |
-//! | `delivery` over `outbox`, `sessions`, `agreements`, `prekeys`, `patience` | envelopes and receipts |
+//! | `delivery` over `outbox` | messages and receipts |
+//! | `keying` over `sessions`, `agreements`, `replays`, `repair`, `patience` | shared keys: envelopes are opened, sessions made and mended |
+//! | `publishing` over `prekeys` | prekeys at the rendezvous |
 
 mod agreements;
 mod contacts;
@@ -23,6 +25,7 @@ pub mod content;
 mod delivery;
 mod dialing;
 pub mod input;
+mod keying;
 mod linking;
 mod offers;
 mod outbox;
@@ -31,8 +34,11 @@ mod paths;
 mod patience;
 mod people;
 mod prekeys;
+mod publishing;
 pub mod record;
 mod rendezvous;
+mod repair;
+mod replays;
 mod server;
 mod sessions;
 pub mod work;
@@ -53,14 +59,18 @@ use self::agreements::Agreements;
 use self::contacts::Contacts;
 use self::dialing::DialBudget;
 use self::input::{Input, Intent, LinkId, LocalAddress, NetInput, Now, Token};
+use self::keying::Repaired;
 use self::offers::Offers;
 use self::outbox::Outbox;
 use self::output::{Event, Incoming, IntentError, Transmit};
 use self::paths::Paths;
 use self::patience::Patience;
 use self::prekeys::Prekeys;
+use self::publishing::Publication;
 use self::record::{Change, Identity, Saved, Start};
 use self::rendezvous::Rendezvous;
+use self::repair::Repairs;
+use self::replays::Replays;
 use self::server::Purpose;
 use self::sessions::Sessions;
 use self::work::{Work, WorkDone};
@@ -87,9 +97,16 @@ pub struct Node {
     sessions: Sessions,
     agreements: Agreements,
     prekeys: Prekeys,
+    publication: Publication,
+    replays: Replays,
+    repairs: Repairs,
     patience: Patience,
     /// What has arrived on each link in this turn, and is acknowledged at its end.
     receipts: BTreeMap<LinkId, BTreeSet<MessageId>>,
+    /// Receipts that wait for a step of the ratchet with a device.
+    stepping: BTreeMap<DeviceId, BTreeMap<LinkId, BTreeSet<MessageId>>>,
+    /// New sessions that are to say why they are there, and which messages were received last.
+    repaired: Vec<(Repaired, Vec<MessageId>)>,
     /// Contacts to whom something may be sent at the end of this turn.
     ready: BTreeSet<Username>,
     /// Messages that were queued in this turn, by their places in `changes`.
@@ -107,7 +124,7 @@ pub struct Node {
 struct Me {
     name: Username,
     server: ServerAddress,
-    device: DeviceSecret,
+    device: Arc<DeviceSecret>,
     device_id: DeviceId,
     devices: VerifiedDeviceList,
     party: Arc<LocalParty>,
@@ -120,6 +137,8 @@ enum Awaiting {
     Received(Box<Incoming>),
     /// The id of a message whose envelope arrived again is acknowledged again.
     Opened(LinkId),
+    /// What was received last is said on a new session.
+    LastReceived(Repaired),
 }
 
 /// A profile that no node can start from.
@@ -136,7 +155,7 @@ pub enum StartError {
 impl Node {
     /// A node of a stored profile. `incarnation` must be fresh randomness at each start.
     pub fn new(start: Start, incarnation: Incarnation, now: Now) -> Result<Self, StartError> {
-        let Start { identity, contacts, sessions, prekeys, outbox } = start;
+        let Start { identity, contacts, sessions, prekeys, outbox, .. } = start;
         let me = Me::new(identity)?;
         let mut outbox = Outbox::new(outbox);
         for contact in &contacts {
@@ -156,10 +175,15 @@ impl Node {
             ready: outbox.contacts().into_iter().collect(),
             outbox,
             sessions: Sessions::new(sessions),
-            agreements: Agreements::default(),
+            agreements: Agreements::new(start.prekeys_seen),
             prekeys: Prekeys::new(&prekeys),
+            publication: Publication::new(start.starts),
+            replays: Replays::new(start.ephemerals),
+            repairs: Repairs::default(),
             patience: Patience::default(),
             receipts: BTreeMap::new(),
+            stepping: BTreeMap::new(),
+            repaired: Vec::new(),
             fresh: BTreeMap::new(),
             changes: Vec::new(),
             awaiting: VecDeque::new(),
@@ -175,12 +199,23 @@ impl Node {
         match input {
             Input::Intent(token, intent) => self.handle_intent(token, intent, now),
             Input::Net(input) => self.handle_net(input, now, rng),
-            Input::Work(WorkDone::Initiated { device, session }) => {
-                self.handle_initiated(device, session);
-            }
-            Input::Work(WorkDone::Accepted { link, envelope, accepted }) => {
+            Input::Work(done) => self.handle_work(done, now),
+        }
+    }
+
+    fn handle_work(&mut self, done: WorkDone, now: Now) {
+        match done {
+            WorkDone::Initiated { device, session } => self.handle_initiated(device, session),
+            WorkDone::Accepted { link, envelope, accepted } => {
                 self.handle_accepted(link, &envelope, accepted, now);
             }
+            WorkDone::Turned { link, envelope, turned } => {
+                self.handle_turned(link, *envelope, turned, now);
+            }
+            WorkDone::Strode { device, session, step } => {
+                self.handle_strode(device, session, *step);
+            }
+            WorkDone::PrekeysSigned { signed, one_time } => self.put_prekeys(signed, one_time),
         }
     }
 
@@ -230,17 +265,20 @@ impl Node {
         for link in self.paths.take_superfluous(now.timer) {
             self.transmits.push_back(Transmit::CloseLink { link });
         }
+        self.look_after_prekeys(now);
         self.ready.extend(self.outbox.contacts());
     }
 
     /// When [`Node::handle_timeout`] next has something to do, by the timer's clock.
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
+    pub fn poll_timeout(&self, now: Now) -> Option<Timestamp> {
         let reachable = self.outbox.contacts();
         let reachable = reachable.iter().filter(|name| self.may_offer(name));
         [
             self.rendezvous.poll_timeout(),
             self.paths.poll_timeout(),
             self.offers.poll_timeout(reachable),
+            self.repairs.poll_timeout(now.timer),
+            self.publication.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -249,10 +287,13 @@ impl Node {
 
     /// Ends a turn: what is to be saved, all together, before anything else is polled.
     pub fn take_changes(&mut self, now: Now, rng: &mut dyn CryptoRng) -> Vec<Change> {
-        self.acknowledge(rng);
+        self.acknowledge(now, rng);
+        self.repair(now);
+        self.say_resend(now, rng);
         for contact in std::mem::take(&mut self.ready) {
             self.pump(&contact, now, rng);
         }
+        self.order_strides();
         self.fresh.clear();
         let mut changes = std::mem::take(&mut self.changes);
         changes.extend(self.sessions.take_changes());
@@ -260,17 +301,19 @@ impl Node {
     }
 
     /// The changes were saved; `saved` is what came of those that answer.
-    pub fn handle_saved(&mut self, saved: Vec<Saved>) {
+    pub fn handle_saved(&mut self, saved: Vec<Saved>, now: Now) {
         for saved in saved {
             match (self.awaiting.pop_front(), saved) {
                 (Some(Awaiting::Received(message)), Saved::Received(Some(row))) => {
                     self.events.push_back(Event::Message(Incoming { row, ..*message }));
                 }
-                (Some(Awaiting::Opened(link)), Saved::Opened(Some(id))) => {
-                    self.receipts.entry(link).or_default().insert(id);
+                (Some(Awaiting::Received(_)), Saved::Received(None)) => {}
+                (Some(Awaiting::Opened(link)), Saved::Opened(id)) => {
+                    self.found_opened(link, id, now);
                 }
-                (Some(Awaiting::Received(_)), Saved::Received(None))
-                | (Some(Awaiting::Opened(_)), Saved::Opened(None)) => {}
+                (Some(Awaiting::LastReceived(repaired)), Saved::LastReceived(ids)) => {
+                    self.repaired.push((repaired, ids));
+                }
                 (awaiting, saved) => {
                     tracing::error!(?awaiting, ?saved, "the store's answers are out of step");
                 }
@@ -280,7 +323,8 @@ impl Node {
 
     /// Whether another turn has something to save already.
     pub fn has_changes(&self) -> bool {
-        !self.receipts.is_empty() || !self.ready.is_empty() || !self.changes.is_empty()
+        let nothing = self.receipts.is_empty() && self.repaired.is_empty();
+        !nothing || !self.ready.is_empty() || !self.changes.is_empty()
     }
 
     /// The next order to the network.
@@ -311,6 +355,7 @@ impl Me {
         let device_id = entry.id;
         let party = Party { name: name.clone(), account_key, device: entry };
         let party = Arc::new(LocalParty { party, dh });
+        let device = Arc::new(device);
         Ok(Self { name, server, device, device_id, devices, party })
     }
 

@@ -230,7 +230,11 @@ impl Server {
             Request::HeldAck { ids } => self.held_ack(asker, ids),
             Request::PresenceWatch {} => self.presence_watch(asker),
             Request::PathOffer { name, offer } => self.path_offer(asker, name, offer),
-            Request::Unknown => {
+            Request::PrekeysPut { .. }
+            | Request::PrekeysCount {}
+            | Request::PrekeysGet { .. }
+            | Request::DeviceStart { .. }
+            | Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }

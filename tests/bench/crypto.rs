@@ -10,12 +10,12 @@ use crypto_bigint::{U320, U3072, const_monty_params};
 use hmac::{Hmac, KeyInit, Mac};
 use parlor::crypto::agreement::{self, LocalParty, Party};
 use parlor::crypto::group::KeyPair;
-use parlor::crypto::prekey::LocalPrekey;
+use parlor::crypto::prekey::LocalPrekeys;
 use parlor::crypto::session::Session;
 use parlor::driver::os_rng;
 use parlor_common::device_list::DeviceEntry;
 use parlor_common::identity::{AccountSecret, DeviceSecret};
-use parlor_common::prekey::{PrekeyBundle, PrekeyKind, VerifiedBundle};
+use parlor_common::prekey::{PrekeyBundle, PrekeyUse, VerifiedBundle};
 use parlor_common::time::Timestamp;
 use sha2::Sha256;
 
@@ -47,7 +47,7 @@ fn exponentiations(budget: Duration) -> Figure {
 /// Both halves of an agreement with a one-time prekey, and the eight exponentiations alone.
 fn agreements(budget: Duration) -> Figure {
     let pair = Pair::new();
-    let power = Power::new(&pair.signed.pair);
+    let power = Power::new(&pair.alice.dh);
     let eight = || time(|| [(); 8].map(|()| power.raise()));
     let (value, bare) = in_turns(budget, || time(|| pair.agree()), eight);
     Figure::new("agreements", "both sides/s", 1.0 / value, 1.0 / bare)
@@ -57,14 +57,14 @@ fn agreements(budget: Duration) -> Figure {
 fn seal_and_open(budget: Duration, report: &Report) {
     let (plaintext, rng) = (vec![b'x'; SIZE], &mut os_rng());
     let (mut alice, _) = Pair::new().agree();
-    let seal = || time(|| alice.seal(&plaintext, rng).expect("it is sealed"));
+    let seal = || time(|| alice.seal(&plaintext, AT, rng).expect("it is sealed"));
     let (value, bare) = in_turns(budget, seal, || time(|| bare_seal(&plaintext)));
     report.tell(&Figure::new("seal_64k", "MB/s", MEGABYTES / value, MEGABYTES / bare));
 
     let (mut alice, mut bob) = Pair::new().agree();
     let open = || {
-        let envelope = alice.seal(&plaintext, rng).expect("it is sealed");
-        time(|| bob.open(&envelope).expect("it is opened"))
+        let envelope = alice.seal(&plaintext, AT, rng).expect("it is sealed");
+        time(|| bob.open(&envelope, None, AT).expect("it is opened"))
     };
     let (ciphertext, tag) = bare_seal(&plaintext);
     let (value, bare) = in_turns(budget, open, || time(|| bare_open(&ciphertext, &tag)));
@@ -75,8 +75,8 @@ fn seal_and_open(budget: Duration, report: &Report) {
 struct Pair {
     alice: LocalParty,
     bob: LocalParty,
-    signed: LocalPrekey,
-    one_time: LocalPrekey,
+    signed: LocalPrekeys,
+    one_time: LocalPrekeys,
     bundle: VerifiedBundle,
 }
 
@@ -86,14 +86,14 @@ impl Pair {
         let bobs = DeviceSecret::from_seed(&[2; 32]);
         let (alice, bob) =
             (party("alice", &DeviceSecret::from_seed(&[1; 32])), party("bob", &bobs));
-        let signed = LocalPrekey::generate(1, PrekeyKind::Signed, AT, rng);
-        let one_time = LocalPrekey::generate(2, PrekeyKind::OneTime, AT, rng);
+        let signed = LocalPrekeys::generate(1, PrekeyUse::Signed, AT, rng);
+        let one_time = LocalPrekeys::generate(2, PrekeyUse::OneTime, AT, rng);
         let bundle = PrekeyBundle {
             device: bobs.public(),
-            signed_prekey: signed.sign(&bobs),
-            one_time_prekey: Some(one_time.sign(&bobs)),
+            signed: signed.sign(&bobs),
+            one_time: Some(one_time.sign(&bobs)),
         };
-        let bundle = bundle.verify(&bob.party.device, AT).expect("it holds");
+        let bundle = bundle.verify(&bob.party.device, None, AT).expect("it holds");
         Self { alice, bob, signed, one_time, bundle }
     }
 
@@ -102,12 +102,12 @@ impl Pair {
         let rng = &mut os_rng();
         let Self { alice, bob, signed, one_time, bundle } = self;
         let mut alices = agreement::initiate(alice, &bob.party, bundle, rng).expect("it starts");
-        let first = alices.seal(b"hi", rng).expect("it is sealed");
+        let first = alices.seal(b"hi", AT, rng).expect("it is sealed");
         let accepted = agreement::accept(bob, signed, Some(one_time), first.header());
         let mut bobs = accepted.expect("it is accepted").session;
-        bobs.open(&first).expect("it is opened");
-        let answer = bobs.seal(b"hi", rng).expect("it is sealed");
-        alices.open(&answer).expect("it is opened");
+        bobs.open(&first, None, AT).expect("it is opened");
+        let answer = bobs.seal(b"hi", AT, rng).expect("it is sealed");
+        alices.open_at_once(&answer, AT).expect("it is opened");
         (alices, bobs)
     }
 }

@@ -14,6 +14,7 @@ use crate::card::Card;
 use crate::device_list::SignedDeviceList;
 use crate::encoding::Blob;
 use crate::id::Username;
+use crate::prekey::{PrekeyBundle, PrekeyPair};
 use crate::time::Timestamp;
 
 /// A request has at most this many bytes.
@@ -22,6 +23,8 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 pub const MAX_REPLY: usize = 1024 * 1024;
 /// An event has at most this many bytes.
 pub const MAX_EVENT: usize = 64 * 1024;
+/// `prekeys.put` takes at most this many one-time pairs at once: they fit a request.
+pub const MAX_PAIRS_AT_ONCE: usize = 16;
 /// `held.get` returns at most this many items at once.
 pub const MAX_HELD_AT_ONCE: usize = 16;
 
@@ -114,6 +117,37 @@ pub enum Request {
         name: Username,
         /// The signed offer.
         offer: Box<Offer>,
+    },
+    /// Keeps prekeys of this connection's device, to be handed out. Replied to with
+    /// [`PrekeysKept`].
+    #[serde(rename = "prekeys.put")]
+    PrekeysPut {
+        /// The signed pair, which takes the place of the one before; absent to leave that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signed: Option<Box<PrekeyPair>>,
+        /// More one-time pairs, at most [`MAX_PAIRS_AT_ONCE`].
+        #[serde(default)]
+        one_time: Vec<PrekeyPair>,
+        /// Whether the one-time pairs that are there are to be dropped: they are of an earlier
+        /// state of the device.
+        #[serde(default)]
+        replace: bool,
+    },
+    /// What the rendezvous holds of this device's prekeys. Replied to with [`PrekeysHeld`].
+    #[serde(rename = "prekeys.count")]
+    PrekeysCount {},
+    /// A bundle for each device of a contact, or of somebody who is about to be asked. Replied to
+    /// with [`Bundles`].
+    #[serde(rename = "prekeys.get")]
+    PrekeysGet {
+        /// Whose.
+        name: Username,
+    },
+    /// Tells how often this device has started. Replied to with [`Started`].
+    #[serde(rename = "device.start")]
+    DeviceStart {
+        /// Grows with every start.
+        count: u64,
     },
     /// A request that this version does not know.
     #[serde(other)]
@@ -248,6 +282,37 @@ pub enum HeldKind {
     /// A kind that this version does not know; it is acknowledged and dropped.
     #[serde(other)]
     Unknown,
+}
+
+/// Reply to `prekeys.put`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PrekeysKept {
+    /// How many one-time pairs of the device there are now.
+    pub one_time: u32,
+}
+
+/// Reply to `prekeys.count`. Pairs that are too old to be handed out do not count.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PrekeysHeld {
+    /// How many one-time pairs of the device there are.
+    pub one_time: u32,
+    /// The id of its signed pair, if there is one.
+    pub signed: Option<u32>,
+}
+
+/// Reply to `prekeys.get`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Bundles {
+    /// One for each device that has put a signed pair.
+    pub bundles: Vec<PrekeyBundle>,
+}
+
+/// Reply to `device.start`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Started {
+    /// The largest count that this device had told before; 0 if it had told none. A device that
+    /// hears its own count, or a larger one, was copied or put back to an earlier state.
+    pub largest: u64,
 }
 
 /// Reply to `presence.watch`.

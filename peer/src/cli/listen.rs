@@ -152,6 +152,12 @@ pub(super) fn render(event: &Event) -> Option<(Value, String)> {
             });
             (json, format!("* {contact} is reached directly at {address} ({rtt} ms)"))
         }
+        Event::BundleRefused { contact, error } => {
+            let json = json!({
+                "event": "bundle_refused", "contact": contact, "reason": error.to_string(),
+            });
+            (json, format!("* keys that were served for {contact} were refused: {error}"))
+        }
         Event::IdentityChanged { contact } => {
             let json = json!({ "event": "identity_changed", "contact": contact });
             (

@@ -5,25 +5,31 @@ use std::sync::LazyLock;
 use parlor_common::device_list::DeviceEntry;
 use parlor_common::envelope::Envelope;
 use parlor_common::identity::{AccountSecret, DeviceSecret};
-use parlor_common::prekey::{PrekeyBundle, PrekeyKind, VerifiedBundle};
+use parlor_common::prekey::{PrekeyBundle, PrekeyUse, VerifiedBundle};
 use parlor_common::time::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::agreement::{LocalParty, Party, accept, initiate};
 use super::group::{KeyPair, Secret};
-use super::prekey::LocalPrekey;
+use super::prekey::LocalPrekeys;
 use super::session::Session;
 
 pub(super) fn rng() -> StdRng {
     StdRng::seed_from_u64(1000)
 }
 
+/// The date of everything that is opened where the date does not matter.
+pub(super) const DATE: Timestamp = Timestamp::from_millis(1_900_000_000_000);
+
+/// A time of sealing, by a clock that starts with the process.
+pub(super) const TIMER: Timestamp = Timestamp::from_millis(5000);
+
 /// Somebody with one device, its prekeys included; the same for the same name and seed.
 pub(super) struct Person {
     pub(super) local: LocalParty,
-    pub(super) signed: LocalPrekey,
-    pub(super) one_time: LocalPrekey,
+    pub(super) signed: LocalPrekeys,
+    pub(super) one_time: LocalPrekeys,
     pub(super) bundle: PrekeyBundle,
 }
 
@@ -36,12 +42,12 @@ impl Person {
         let device = DeviceEntry::new(secret.public(), dh.public().to_bytes(), made_at);
         let account_key = AccountSecret::from_seed(&[seed; 32]).public();
         let party = Party { name: name.parse().unwrap(), account_key, device };
-        let signed = LocalPrekey::generate(7, PrekeyKind::Signed, made_at, &mut rng);
-        let one_time = LocalPrekey::generate(8, PrekeyKind::OneTime, made_at, &mut rng);
+        let signed = LocalPrekeys::generate(7, PrekeyUse::Signed, made_at, &mut rng);
+        let one_time = LocalPrekeys::generate(8, PrekeyUse::OneTime, made_at, &mut rng);
         let bundle = PrekeyBundle {
             device: secret.public(),
-            signed_prekey: signed.sign(&secret),
-            one_time_prekey: Some(one_time.sign(&secret)),
+            signed: signed.sign(&secret),
+            one_time: Some(one_time.sign(&secret)),
         };
         Self { local: LocalParty { party, dh }, signed, one_time, bundle }
     }
@@ -52,8 +58,8 @@ impl Person {
 
     pub(super) fn bundle(&self, one_time: bool) -> VerifiedBundle {
         let mut bundle = self.bundle.clone();
-        bundle.one_time_prekey = bundle.one_time_prekey.filter(|_| one_time);
-        bundle.verify(&self.party().device, Timestamp::from_millis(2000)).unwrap()
+        bundle.one_time = bundle.one_time.filter(|_| one_time);
+        bundle.verify(&self.party().device, None, Timestamp::from_millis(2000)).unwrap()
     }
 
     /// The same person under another name or with another secret.
@@ -78,7 +84,7 @@ pub(super) struct First {
 pub(super) static FIRST: LazyLock<First> = LazyLock::new(|| {
     let bundle = BOB.bundle(true);
     let mut alice = initiate(&ALICE.local, BOB.party(), &bundle, &mut rng()).unwrap();
-    let envelope = alice.seal(b"first", &mut rng()).unwrap();
+    let envelope = alice.seal(b"first", TIMER, &mut rng()).unwrap();
     let header = envelope.header();
     let accepted = accept(&BOB.local, &BOB.signed, Some(&BOB.one_time), header).unwrap();
     let (alice, bob) = (alice.encode().to_vec(), accepted.session.encode().to_vec());
@@ -93,9 +99,9 @@ pub(super) fn sessions() -> (Session, Session) {
 /// Alice's and Bob's sides, after a message each way.
 pub(super) fn acquainted() -> (Session, Session) {
     let (mut alice, mut bob) = sessions();
-    bob.open(&FIRST.envelope).unwrap();
-    let answer = bob.seal(b"answer", &mut rng()).unwrap();
-    alice.open(&answer).unwrap();
+    bob.open(&FIRST.envelope, None, DATE).unwrap();
+    let answer = bob.seal(b"answer", TIMER, &mut rng()).unwrap();
+    alice.open_at_once(&answer, DATE).unwrap();
     (alice, bob)
 }
 

@@ -86,6 +86,11 @@ impl Secret {
         &self.bytes
     }
 
+    /// Another copy, erased on its own.
+    pub(super) fn copy(&self) -> Self {
+        Self { bytes: self.bytes.clone() }
+    }
+
     fn exponent(&self) -> Zeroizing<U320> {
         let mut padded = Zeroizing::new([0; U320::BYTES]);
         padded.iter_mut().rev().zip(self.bytes.iter().rev()).for_each(|(to, from)| *to = *from);
@@ -229,6 +234,11 @@ impl KeyPair {
         // not 1; and p − 1 is no square.
         let public = PublicValue(power_of_four(&secret).retrieve());
         zeroize_stack::<STACK>();
+        Self { secret, public }
+    }
+
+    /// The pair of a secret whose public value was stored with it.
+    pub(super) fn restore(secret: Secret, public: PublicValue) -> Self {
         Self { secret, public }
     }
 

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::aead::AeadKey;
 use super::group::{SharedSecret, VALUE_LEN};
-use super::session::Role;
+use super::kem::KemShared;
 
 /// 32 secret bytes.
 pub(super) type Key = Zeroizing<[u8; 32]>;
@@ -19,24 +19,28 @@ pub(super) type Key = Zeroizing<[u8; 32]>;
 const AGREE: &[u8] = b"parlor/v1/agree";
 const SENDER: &[u8] = b"parlor/v1/sender";
 const SESSION_ID: &[u8] = b"parlor/v1/session-id";
-const INITIATOR_CHAIN: &[u8] = b"parlor/v1/chain/initiator";
-const RESPONDER_CHAIN: &[u8] = b"parlor/v1/chain/responder";
+const ROOT: &[u8] = b"parlor/v1/root";
+const RATCHET: &[u8] = b"parlor/v1/ratchet";
 const MESSAGE: &[u8] = b"parlor/v1/message";
 
 /// What an agreement arrives at: from its shared secrets, in order, and its transcript hash.
 pub(super) fn agreed_secret<'a>(
     shared: impl Iterator<Item = &'a SharedSecret>,
+    kem: &KemShared,
     transcript: &[u8; 32],
 ) -> Key {
-    let mut ikm = Zeroizing::new(Vec::with_capacity(4 * VALUE_LEN));
+    let mut ikm = Zeroizing::new(Vec::with_capacity(4 * VALUE_LEN + KemShared::LEN));
     shared.for_each(|secret| ikm.extend_from_slice(secret.expose_bytes()));
+    ikm.extend_from_slice(kem.expose_bytes());
     expand(&Hkdf::new(Some(&[0; 32]), &ikm), &[AGREE, transcript])
 }
 
 /// The key that hides the sender of a first message; `context` is the hash of what is public.
-pub(super) fn sender_key(shared: &SharedSecret, context: &[u8; 32]) -> AeadKey {
-    let hkdf = Hkdf::new(Some(&[0; 32]), shared.expose_bytes());
-    AeadKey::new(expand(&hkdf, &[SENDER, context]))
+pub(super) fn sender_key(dh2: &SharedSecret, kem: &KemShared, context: &[u8; 32]) -> AeadKey {
+    let mut ikm = Zeroizing::new(Vec::with_capacity(VALUE_LEN + KemShared::LEN));
+    ikm.extend_from_slice(dh2.expose_bytes());
+    ikm.extend_from_slice(kem.expose_bytes());
+    AeadKey::new(expand(&Hkdf::new(Some(&[0; 32]), &ikm), &[SENDER, context]))
 }
 
 /// The id of the session that was agreed on.
@@ -44,13 +48,19 @@ pub(super) fn session_id(agreed: &Key) -> SessionId {
     SessionId(*expand(&from_key(agreed), &[SESSION_ID]))
 }
 
-/// The first key of the chain on which `sender` sends.
-pub(super) fn first_chain_key(agreed: &Key, sender: Role) -> Key {
-    let label = match sender {
-        Role::Initiator => INITIATOR_CHAIN,
-        Role::Responder => RESPONDER_CHAIN,
-    };
-    expand(&from_key(agreed), &[label])
+/// The first root key of the session that was agreed on.
+pub(super) fn root_key(agreed: &Key) -> Key {
+    expand(&from_key(agreed), &[ROOT])
+}
+
+/// A step of the ratchet (`KDF_RK` of the Double Ratchet specification, §5.2): the next root key,
+/// and the first key of a chain.
+pub(super) fn ratchet_keys(root: &Key, shared: &SharedSecret) -> (Key, Key) {
+    let hkdf = Hkdf::new(Some(root.as_slice()), shared.expose_bytes());
+    let both: Zeroizing<[u8; 64]> = expand(&hkdf, &[RATCHET]);
+    let (mut next, mut chain) = (Key::default(), Key::default());
+    next.iter_mut().chain(chain.iter_mut()).zip(both.iter()).for_each(|(to, from)| *to = *from);
+    (next, chain)
 }
 
 /// What a message's keys come from, at this point of a chain.

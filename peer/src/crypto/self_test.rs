@@ -3,11 +3,14 @@
 //! `num-bigint` derives the group from its formula. It is not constant-time: only public numbers
 //! go through it.
 
+use std::convert::Infallible;
+
 use data_encoding::HEXLOWER;
 use num_bigint::BigUint;
 use parlor_common::Fields;
 use parlor_common::identity::{DeviceSecret, Label};
 use parlor_common::prekey::DhPublicBytes;
+use rand::{TryCryptoRng, TryRng};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -15,7 +18,7 @@ use zeroize::Zeroizing;
 use super::aead::{self, AeadKey};
 use super::group::{self, KeyPair, OutOfRange, PublicValue, Secret, SharedSecret};
 use super::kdf;
-use super::session::Role;
+use super::kem::{self, KemSecret, KemShared};
 
 /// What gives a wrong answer: nothing may be sealed or opened by this program.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -32,6 +35,9 @@ pub enum SelfTestError {
     /// The derivation of keys.
     #[error("key derivation gives a wrong answer")]
     KeyDerivation,
+    /// ML-KEM-768 (FIPS 203).
+    #[error("key encapsulation gives a wrong answer")]
+    Kem,
     /// Ed25519.
     #[error("signatures give a wrong answer")]
     Signature,
@@ -41,7 +47,8 @@ pub enum SelfTestError {
 pub fn self_test() -> Result<(), SelfTestError> {
     test_group()?;
     let shared = test_diffie_hellman().ok_or(SelfTestError::DiffieHellman)?;
-    test_derivation(&shared)?;
+    let kem = test_kem().ok_or(SelfTestError::Kem)?;
+    test_derivation(&shared, &kem)?;
     test_aead()?;
     test_signature()
 }
@@ -90,19 +97,57 @@ fn test_diffie_hellman() -> Option<SharedSecret> {
     (agreed && known && checks_range).then_some(shared)
 }
 
-/// The known answer hangs on every derivation between a shared secret and a message's keys.
-fn test_derivation(shared: &SharedSecret) -> Result<(), SelfTestError> {
-    let agreed = kdf::agreed_secret([shared; 3].into_iter(), &[7; 32]);
-    let id = kdf::session_id(&agreed).to_string() == "9f321bad728677ffc26a93005cbfcc42";
-    let chain = kdf::next_chain_key(&kdf::first_chain_key(&agreed, Role::Initiator));
-    let message = kdf::message_key(&chain);
+/// The public key and the shared secret of fixed seeds, by the hashes that another implementation
+/// gives, too (`tests/model`).
+fn test_kem() -> Option<KemShared> {
+    let secret = KemSecret::from_bytes(&counting(0));
+    let (ciphertext, shared) = kem::encapsulate(&secret.public(), &mut Counting(7)).ok()?;
+    let agreed = shared.expose_bytes() == secret.decapsulate(&ciphertext).expose_bytes();
+    let known = hash_is(
+        secret.public().as_ref(),
+        "0b7934c83125c788995e2ba6bd761e33046b3e40571be53e023309a29f398cc9",
+    ) && hash_is(
+        shared.expose_bytes(),
+        "7fd8932809e90fab950a95d789893e00d626b8cb5421d5bcdd974330819d15af",
+    );
+    (agreed && known).then_some(shared)
+}
+
+/// A generator whose bytes are known: never for anything else.
+struct Counting(u8);
+
+impl TryRng for Counting {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(u32::from(self.0))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(u64::from(self.0))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.iter_mut().zip(self.0..).for_each(|(byte, value)| *byte = value);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Counting {}
+
+/// The known answers hang on every derivation between shared secrets and a message's keys.
+fn test_derivation(shared: &SharedSecret, kem: &KemShared) -> Result<(), SelfTestError> {
+    let agreed = kdf::agreed_secret([shared; 3].into_iter(), kem, &[7; 32]);
+    let id = kdf::session_id(&agreed).to_string() == "b965b27dab01cfee0d179895ea8b5d8f";
+    let (_, chain) = kdf::ratchet_keys(&kdf::root_key(&agreed), shared);
+    let message = kdf::message_key(&kdf::next_chain_key(&chain));
     let keys = is(
         kdf::aead_key(&message).expose_bytes(),
-        "f3d920b8d2e0576cd614a41e3fac603c483879cb5d40ee526030a468aa554b56",
+        "ce325037df3a9378f5fc6d78ad1e55e76fbe3c55353e9e6385c6f94fc708028e",
     );
     let sender = is(
-        kdf::sender_key(shared, &[7; 32]).expose_bytes(),
-        "cc86eb72f81aecbc60f8e176e4c9ad542b873dc51281c20834209e9fe49dfcf3",
+        kdf::sender_key(shared, kem, &[7; 32]).expose_bytes(),
+        "eeafc2ba5a7b6a953cf3107971c393dddeb39f514c9d2be3aea12a99984473f8",
     );
     check(id && keys && sender, SelfTestError::KeyDerivation)
 }

@@ -2,13 +2,13 @@
 
 use parlor_common::Fields;
 use parlor_common::id::SessionId;
-use parlor_common::prekey::DhPublicBytes;
+use parlor_common::prekey::{DhPublicBytes, KemCiphertext, KemPublicBytes};
 use sha2::{Digest, Sha256};
 
 use super::agreement::Party;
 
 const VERSION: &str = "parlor/v1";
-const SUITE: &str = "x3dh-ffdhe3072-hkdf-sha256-a128cbc-hs256";
+const SUITE: &str = "pqxdh-ffdhe3072-mlkem768-hkdf-sha256-a128cbc-hs256";
 
 /// The public keys of one agreement, besides the two sides' identity keys.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Exchange {
     pub(super) signed: (u32, DhPublicBytes),
     /// The responder's one-time prekey, with its id.
     pub(super) one_time: Option<(u32, DhPublicBytes)>,
+    /// The responder's KEM key that was used, and what was encapsulated for it.
+    pub(super) kem: (KemPublicBytes, KemCiphertext),
 }
 
 /// The transcript hash: version, suite, and by role name, account key, device entry and keys.
@@ -50,12 +52,13 @@ fn with_party(fields: Fields, party: &Party) -> Fields {
 }
 
 fn with_exchange(fields: Fields, exchange: &Exchange) -> Fields {
-    let Exchange { ephemeral, signed: (id, key), one_time } = exchange;
+    let Exchange { ephemeral, signed: (id, key), one_time, kem: (kem_key, ciphertext) } = exchange;
     let fields = fields.field(ephemeral).number(u64::from(*id)).field(key);
-    match one_time {
+    let fields = match one_time {
         Some((id, key)) => fields.number(u64::from(*id)).field(key),
         None => fields.absent().absent(),
-    }
+    };
+    fields.field(kem_key).field(ciphertext)
 }
 
 fn hash(fields: &Fields) -> [u8; 32] {
@@ -71,7 +74,14 @@ mod tests {
 
     fn exchange() -> Exchange {
         let key = |byte| DhPublicBytes(Box::new([byte; DhPublicBytes::LEN]));
-        Exchange { ephemeral: key(1), signed: (2, key(3)), one_time: Some((4, key(5))) }
+        let kem_key = KemPublicBytes(Box::new([6; KemPublicBytes::LEN]));
+        let ciphertext = KemCiphertext(Box::new([7; KemCiphertext::LEN]));
+        Exchange {
+            ephemeral: key(1),
+            signed: (2, key(3)),
+            one_time: Some((4, key(5))),
+            kem: (kem_key, ciphertext),
+        }
     }
 
     /// Every way in which two agreements can differ.
@@ -97,13 +107,15 @@ mod tests {
             change(&mut two, other);
             all.push((alice.clone(), two, exchange()));
         }
-        let changes: [fn(&mut Exchange); 6] = [
+        let changes: [fn(&mut Exchange); 8] = [
             |exchange| exchange.ephemeral = exchange.signed.1.clone(),
             |exchange| exchange.signed.0 = 9,
             |exchange| exchange.signed.1 = exchange.ephemeral.clone(),
             |exchange| exchange.one_time = None,
             |exchange| exchange.one_time.as_mut().unwrap().0 = 9,
             |exchange| exchange.one_time.as_mut().unwrap().1 = exchange.ephemeral.clone(),
+            |exchange| exchange.kem.0.0[0] ^= 1,
+            |exchange| exchange.kem.1.0[0] ^= 1,
         ];
         for change in changes {
             let mut exchange = exchange();

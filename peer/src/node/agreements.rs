@@ -1,17 +1,20 @@
-//! Sessions in the making: bundles asked for, agreements being computed.
+//! Sessions in the making, and keys: bundles asked for, agreements and turns being computed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::mem;
+use std::time::Duration;
 
 use parlor_common::envelope::Envelope;
 use parlor_common::id::DeviceId;
+use parlor_common::time::Timestamp;
 
 use super::input::LinkId;
 
 /// Envelopes that wait for a first message to be accepted: more than a sender's window, so that an
 /// honest sender's messages all fit.
 const MAX_WAITING: usize = 1024;
-/// Bundles that one link is given: each costs a one-time prekey.
+/// The rendezvous is asked for a device's bundle at most this often: each may cost a one-time pair.
+const FETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// Bundles that one link is given: each may cost a one-time pair.
 const MAX_BUNDLES: u32 = 8;
 
 /// What is under way.
@@ -21,14 +24,25 @@ pub(super) struct Agreements {
     asked: BTreeSet<LinkId>,
     /// Devices with which a session is being started.
     initiating: BTreeSet<DeviceId>,
+    /// Devices whose bundles the rendezvous was asked for, and until when it is not asked again.
+    fetched: BTreeMap<DeviceId, Timestamp>,
+    /// When the newest signed prekey that was seen of a device was made.
+    seen: BTreeMap<DeviceId, Timestamp>,
     /// The link whose first message is being accepted: one at a time, in the whole process.
     accepting: Option<LinkId>,
-    /// What came behind a first message on its link, and first messages of other links.
+    /// Links whose envelope with a new ratchet key is being computed for.
+    turning: BTreeSet<LinkId>,
+    /// What came behind such an envelope on its link, and first messages of other links.
     waiting: BTreeMap<LinkId, VecDeque<Envelope>>,
     given: BTreeMap<LinkId, u32>,
 }
 
 impl Agreements {
+    /// Takes over what was stored.
+    pub(super) fn new(seen: Vec<(DeviceId, Timestamp)>) -> Self {
+        Self { seen: seen.into_iter().collect(), ..Self::default() }
+    }
+
     /// Whether a bundle is to be asked for on `link`, for a session with `device`.
     pub(super) fn ask(&mut self, link: LinkId, device: DeviceId) -> bool {
         !self.initiating.contains(&device) && self.asked.insert(link)
@@ -40,16 +54,54 @@ impl Agreements {
         self.asked.remove(&link) && self.initiating.insert(device)
     }
 
+    /// Whether the rendezvous is to be asked for a bundle of `device`.
+    pub(super) fn fetch(&mut self, device: DeviceId, now: Timestamp) -> bool {
+        let is_asked = self.fetched.get(&device).is_some_and(|until| *until > now);
+        let fetch = !is_asked && !self.initiating.contains(&device);
+        if fetch {
+            self.fetched.insert(device, now + FETCH_INTERVAL);
+        }
+        fetch
+    }
+
+    /// The rendezvous gave a bundle of `device`. Returns whether it was asked for, and a session is
+    /// to be started now.
+    pub(super) fn initiate_fetched(&mut self, device: DeviceId) -> bool {
+        self.fetched.contains_key(&device) && self.initiating.insert(device)
+    }
+
+    /// When the newest signed prekey that was seen of a device was made.
+    pub(super) fn seen(&self, device: DeviceId) -> Option<Timestamp> {
+        self.seen.get(&device).copied()
+    }
+
+    /// A bundle of a device was accepted. A date in the future counts as now: a device whose clock
+    /// is set right must not be refused for ever. Returns the date if it is news.
+    pub(super) fn saw(
+        &mut self,
+        device: DeviceId,
+        made_at: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let made_at = made_at.min(now);
+        let known = self.seen.insert(device, made_at);
+        (known != Some(made_at)).then_some(made_at)
+    }
+
     /// The start of a session with `device` is over.
     pub(super) fn initiated(&mut self, device: DeviceId) {
         self.initiating.remove(&device);
     }
 
-    /// Whether a first message of `link` is being accepted, or waits for that: what comes behind it
+    /// Whether something of `link` is being computed, or waits for that: what comes behind it
     /// waits too, so that messages are saved in the order in which they were sent, whatever sessions
     /// they are of.
     pub(super) fn holds_back(&self, link: LinkId) -> bool {
-        self.accepting == Some(link) || self.waiting.contains_key(&link)
+        self.is_busy(link) || self.waiting.contains_key(&link)
+    }
+
+    fn is_busy(&self, link: LinkId) -> bool {
+        self.accepting == Some(link) || self.turning.contains(&link)
     }
 
     /// Whether a first message of `link` can be accepted now: then no other can.
@@ -59,6 +111,11 @@ impl Agreements {
             self.accepting = Some(link);
         }
         free
+    }
+
+    /// An envelope of `link` needs an exponentiation.
+    pub(super) fn turn(&mut self, link: LinkId) {
+        self.turning.insert(link);
     }
 
     /// Lets an envelope wait. Returns whether there was room: if not, it is dropped, and its link
@@ -71,11 +128,18 @@ impl Agreements {
         room
     }
 
-    /// The acceptance of a first message is over. Returns what waited, in order by link, to be
-    /// looked at again.
+    /// The acceptance of a first message is over. Returns what waited and need not any more, in
+    /// order by link, to be looked at again.
     pub(super) fn accepted(&mut self) -> BTreeMap<LinkId, VecDeque<Envelope>> {
         self.accepting = None;
-        mem::take(&mut self.waiting)
+        let turning = &self.turning;
+        self.waiting.extract_if(.., |link, _| !turning.contains(link)).collect()
+    }
+
+    /// The exponentiation for an envelope of `link` is done. Returns what waited behind it.
+    pub(super) fn turned(&mut self, link: LinkId) -> VecDeque<Envelope> {
+        self.turning.remove(&link);
+        self.waiting.remove(&link).unwrap_or_default()
     }
 
     /// Whether `link` may be given another bundle.
@@ -89,6 +153,7 @@ impl Agreements {
     pub(super) fn link_down(&mut self, link: LinkId) {
         self.asked.remove(&link);
         self.given.remove(&link);
+        self.turning.remove(&link);
         self.waiting.remove(&link);
     }
 }
@@ -97,6 +162,7 @@ impl Agreements {
 mod tests {
     use parlor_common::envelope::Header;
     use parlor_common::id::SessionId;
+    use parlor_common::prekey::DhPublicBytes;
 
     use super::*;
 
@@ -104,7 +170,9 @@ mod tests {
     const DEVICE: DeviceId = DeviceId([1; 16]);
 
     fn envelope(number: u32) -> Envelope {
-        let header = Header { session: SessionId([1; 16]), first: None, number };
+        let ratchet = DhPublicBytes(Box::new([1; DhPublicBytes::LEN]));
+        let session = SessionId([1; 16]);
+        let header = Header { session, first: None, ratchet, previous: 0, number };
         let bytes = header.encode();
         Envelope::new(header, &bytes, &[0; 16], &[0; 32])
     }
@@ -135,6 +203,42 @@ mod tests {
         assert_eq!(waited, [LINK, other]);
         assert!(!agreements.holds_back(LINK) && !agreements.holds_back(other));
         assert!(agreements.accept(other));
+    }
+
+    #[test]
+    fn what_is_behind_a_new_ratchet_key_waits_for_that_alone() {
+        let mut agreements = Agreements::default();
+        let other = LinkId(2);
+        agreements.turn(LINK);
+        assert!(agreements.holds_back(LINK) && !agreements.holds_back(other));
+        assert!(agreements.wait(LINK, envelope(1)));
+        assert!(agreements.accept(other) && agreements.wait(other, envelope(2)));
+        let waited: Vec<_> = agreements.accepted().into_keys().collect();
+        assert_eq!(waited, [other], "what waits for a turn goes on waiting");
+        assert_eq!(agreements.turned(LINK), [envelope(1)]);
+        assert!(!agreements.holds_back(LINK));
+    }
+
+    #[test]
+    fn the_rendezvous_is_asked_for_a_bundle_now_and_then() {
+        let mut agreements = Agreements::default();
+        let now = Timestamp::from_millis(1);
+        assert!(!agreements.initiate_fetched(DEVICE), "nobody asked for it");
+        assert!(agreements.fetch(DEVICE, now) && !agreements.fetch(DEVICE, now));
+        assert!(agreements.initiate_fetched(DEVICE) && !agreements.initiate_fetched(DEVICE));
+        assert!(!agreements.fetch(DEVICE, now + FETCH_INTERVAL), "it is being used");
+        agreements.initiated(DEVICE);
+        assert!(agreements.fetch(DEVICE, now + FETCH_INTERVAL));
+    }
+
+    #[test]
+    fn the_newest_signed_prekey_is_remembered_and_one_of_the_future_is_of_now() {
+        let mut agreements = Agreements::default();
+        let at = Timestamp::from_millis;
+        assert_eq!(agreements.saw(DEVICE, at(5), at(9)), Some(at(5)));
+        assert_eq!(agreements.saw(DEVICE, at(5), at(9)), None);
+        assert_eq!(agreements.saw(DEVICE, at(500), at(9)), Some(at(9)));
+        assert_eq!(agreements.seen(DEVICE), Some(at(9)));
     }
 
     #[test]

@@ -99,8 +99,16 @@ impl Contacts {
 
     /// The contact that has the device with this id.
     pub(super) fn name_of(&self, device: DeviceId) -> Option<Username> {
-        let owned = self.by_device.iter().find(|(key, _)| DeviceId::of(key) == device);
-        owned.map(|(_, name)| name.clone())
+        self.by_id(device).map(|(_, name)| name.clone())
+    }
+
+    /// The key of the contact's device with this id.
+    pub(super) fn key_of(&self, device: DeviceId) -> Option<DeviceKey> {
+        self.by_id(device).map(|(key, _)| *key)
+    }
+
+    fn by_id(&self, device: DeviceId) -> Option<(&DeviceKey, &Username)> {
+        self.by_device.iter().find(|(key, _)| DeviceId::of(key) == device)
     }
 
     /// The device of `name` that receives, if something may be sealed for it now.

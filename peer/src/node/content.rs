@@ -35,6 +35,12 @@ pub enum Content {
         /// Their ids, as runs.
         delivered: Vec<IdRange>,
     },
+    /// A session is new because something could not be opened: what is not acknowledged is to be
+    /// sealed again, on this one.
+    Resend {
+        /// Messages of the recipient that were received last, as runs.
+        received: Vec<IdRange>,
+    },
     /// A type that this version does not know; it is ignored.
     #[serde(other)]
     Unknown,
@@ -94,10 +100,14 @@ impl Content {
             Self::Text { text, .. } if text.is_empty() || text.len() > MAX_TEXT => {
                 Err(ContentError::Malformed)
             }
-            Self::Receipt { delivered } if delivered.len() > MAX_RANGES => {
+            Self::Receipt { delivered: ranges } | Self::Resend { received: ranges }
+                if ranges.len() > MAX_RANGES =>
+            {
                 Err(ContentError::Malformed)
             }
-            Self::Text { .. } | Self::Receipt { .. } | Self::Unknown => Ok(content),
+            Self::Text { .. } | Self::Receipt { .. } | Self::Resend { .. } | Self::Unknown => {
+                Ok(content)
+            }
         }
     }
 }

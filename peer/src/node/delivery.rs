@@ -2,8 +2,6 @@
 
 use parlor_common::envelope::Envelope;
 use parlor_common::id::{DeviceId, MessageId, Username};
-use parlor_common::prekey::{PrekeyBundle, PrekeyKind};
-use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use rand::CryptoRng;
 
@@ -12,14 +10,11 @@ use super::input::{LinkId, MAX_TEXT, Now, Token};
 use super::output::{Event, Incoming, IntentError, Transmit};
 use super::paths::Link;
 use super::record::{
-    Carrier, Change, ContactState, EnvelopeRef, MessageState, OutboxMessage, ReceivedMessage,
-    Sealed,
+    Carrier, ChainId, Change, ContactState, EnvelopeRef, MessageState, OutboxMessage,
+    ReceivedMessage, Sealed,
 };
 use super::sessions::SealedBy;
-use super::work::Work;
 use super::{Awaiting, Node};
-use crate::crypto::agreement::{Accepted, AgreementError, Party};
-use crate::crypto::session::{OpenError, Session};
 
 /// So much of a ciphertext is shown to the curious, in bytes.
 const SHOWN_CIPHERTEXT: usize = 32;
@@ -75,6 +70,7 @@ impl Node {
         let (device, key) = (device.id, device.key);
         let Some(mut link) = self.paths.active(&key) else {
             if self.outbox.is_waiting(contact) {
+                self.fetch_bundle(contact, device, now);
                 self.seek(contact, now, rng);
             }
             return;
@@ -82,7 +78,7 @@ impl Node {
         if self.outbox.in_flight(contact, link) == 0 {
             link = self.paths.settle(&key).unwrap_or(link);
         }
-        while self.send_next(contact, device, link, rng) {}
+        while self.send_next(contact, device, link, now, rng) {}
     }
 
     /// Sends the next message for `contact`. Returns whether there may be another one.
@@ -91,6 +87,7 @@ impl Node {
         contact: &Username,
         device: DeviceId,
         link: LinkId,
+        now: Now,
         rng: &mut dyn CryptoRng,
     ) -> bool {
         let key = self.contacts.get(contact).and_then(|known| known.record.account_key);
@@ -110,7 +107,7 @@ impl Node {
         };
         let envelope = match envelope {
             Some(envelope) => envelope,
-            None => match self.seal_message(contact, device, link, rng) {
+            None => match self.seal_message(contact, device, link, now, rng) {
                 Some(envelope) => envelope,
                 None => return false,
             },
@@ -128,13 +125,14 @@ impl Node {
         contact: &Username,
         device: DeviceId,
         link: LinkId,
+        now: Now,
         rng: &mut dyn CryptoRng,
     ) -> Option<Envelope> {
         let message = self.outbox.next(contact, link)?;
         let id = message.id;
         let (sent_at, text) = (message.sent_at, message.text.clone());
         let plaintext = Content::Text { id, sent_at, text }.encode();
-        let Some(sealed) = self.sessions.seal(device, &plaintext, rng) else {
+        let Some(sealed) = self.sessions.seal(device, &plaintext, now.timer, rng) else {
             self.ask_for_bundle(link, device);
             return None;
         };
@@ -161,13 +159,7 @@ impl Node {
         self.events.push_back(Event::Receipt { id, to: to.clone(), state, carrier });
     }
 
-    fn ask_for_bundle(&mut self, link: LinkId, device: DeviceId) {
-        if self.agreements.ask(link, device) {
-            self.transmit(link, PeerFrame::BundleRequest);
-        }
-    }
-
-    fn transmit(&mut self, link: LinkId, frame: PeerFrame) {
+    pub(super) fn transmit(&mut self, link: LinkId, frame: PeerFrame) {
         self.transmits.push_back(Transmit::Frame { link, frame });
     }
 
@@ -184,168 +176,35 @@ impl Node {
         match frame {
             PeerFrame::BundleRequest => self.give_bundle(link, now.date, rng),
             PeerFrame::Bundle(bundle) => self.handle_bundle(link, *bundle, now),
-            PeerFrame::Envelope(envelope) => self.handle_envelope(link, envelope, now),
+            PeerFrame::Envelope(envelope) => self.handle_envelope(link, envelope, None, now),
             PeerFrame::Hello(_) | PeerFrame::Unknown(_) => {}
         }
     }
 
-    fn give_bundle(&mut self, link: LinkId, date: Timestamp, rng: &mut dyn CryptoRng) {
-        if self.agreements.give(link) {
-            let bundle = self.prekeys.bundle(&self.me.device, date, &mut self.changes, rng);
-            self.transmit(link, PeerFrame::Bundle(Box::new(bundle)));
-        }
-    }
-
-    fn handle_bundle(&mut self, link: LinkId, bundle: PrekeyBundle, now: Now) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        let Some((known, entry)) = self.contacts.owner(device) else { return };
-        let Some(account_key) = known.record.account_key else { return };
-        if !self.agreements.initiate(link, entry.id) {
-            return;
-        }
-        match bundle.verify(entry, now.date) {
-            Ok(bundle) => {
-                let name = known.record.name.clone();
-                let them = Party { name, account_key, device: entry.clone() };
-                let us = self.me.party.clone();
-                let (them, bundle) = (Box::new(them), Box::new(bundle));
-                self.work.push_back(Work::Initiate { us, them, bundle });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a contact's bundle was refused");
-                self.agreements.initiated(entry.id);
-            }
-        }
-    }
-
-    pub(super) fn handle_initiated(
-        &mut self,
-        device: DeviceId,
-        session: Result<Box<Session>, AgreementError>,
-    ) {
-        self.agreements.initiated(device);
-        match session {
-            // The other side was faster: its session serves.
-            Ok(_) if self.sessions.can_seal(device) => {}
-            Ok(session) => self.keep_session(device, *session),
-            Err(error) => tracing::warn!(%error, "no session could be started"),
-        }
-        self.ready.extend(self.outbox.contacts());
-    }
-
-    fn keep_session(&mut self, device: DeviceId, session: Session) {
-        if let Some(contact) = self.contacts.name_of(device) {
-            self.events.push_back(Event::Agreed { contact, session: session.id() });
-        }
-        if let Some(gone) = self.sessions.insert(device, session) {
-            self.outbox.session_gone(gone);
-            self.changes.push(Change::RemoveSession(device, gone));
-        }
-    }
-
-    fn handle_envelope(&mut self, link: LinkId, envelope: Envelope, now: Now) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        let Some((_, entry)) = self.contacts.owner(device) else { return };
-        if self.agreements.holds_back(link) {
-            return self.hold_back(link, envelope);
-        }
-        match self.sessions.open(entry.id, &envelope) {
-            Some(Ok(plaintext)) => self.handle_content(link, &plaintext, &envelope, now),
-            Some(Err(OpenError::Duplicate)) => self.handle_duplicate(link, &envelope),
-            Some(Err(error)) => self.handle_failure(link, &error, now),
-            None if envelope.header().first.is_some() => self.accept(link, envelope, now),
-            None => self.handle_failure(link, &"there is no such session", now),
-        }
-    }
-
     /// The other side has not heard that this envelope was saved: find out which message it held.
-    fn handle_duplicate(&mut self, link: LinkId, envelope: &Envelope) {
+    pub(super) fn handle_duplicate(&mut self, link: LinkId, envelope: &Envelope) {
         self.changes.push(Change::FindOpened(envelope_ref(envelope)));
         self.awaiting.push_back(Awaiting::Opened(link));
     }
 
-    fn handle_failure(&mut self, link: LinkId, reason: &dyn std::fmt::Display, now: Now) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        tracing::debug!(%device, %reason, "an envelope was refused");
-        if self.patience.failed(*device, now.timer) {
-            tracing::warn!(%device, "too many envelopes were refused; the link is closed");
-            self.transmits.push_back(Transmit::CloseLink { link });
+    /// Whether an envelope whose key was used held a message that was saved. If not, its sender was
+    /// put back to an earlier state and uses keys again.
+    pub(super) fn found_opened(&mut self, link: LinkId, id: Option<MessageId>, now: Now) {
+        match id {
+            Some(id) => {
+                self.receipts.entry(link).or_default().insert(id);
+            }
+            None => self.handle_failure(link, &"its key was used for another", now),
         }
     }
 
-    fn hold_back(&mut self, link: LinkId, envelope: Envelope) {
-        if !self.agreements.wait(link, envelope) {
-            tracing::debug!(link = link.0, "too much waits for agreements; the link is closed");
-            self.transmits.push_back(Transmit::CloseLink { link });
-        }
-    }
-
-    /// A first message: the agreement is computed off the loop, one at a time.
-    fn accept(&mut self, link: LinkId, envelope: Envelope, now: Now) {
-        if !self.agreements.accept(link) {
-            return self.hold_back(link, envelope);
-        }
-        let Some(first) = &envelope.header().first else { return };
-        let signed = self.prekeys.get(first.signed_prekey, PrekeyKind::Signed);
-        let one_time = first.one_time_prekey.map(|id| self.prekeys.get(id, PrekeyKind::OneTime));
-        let (Some(signed), None | Some(Some(_))) = (signed, &one_time) else {
-            self.handle_failure(link, &"its prekeys are gone", now);
-            return self.resume(now);
-        };
-        self.work.push_back(Work::Accept {
-            us: self.me.party.clone(),
-            link,
-            envelope: Box::new(envelope),
-            signed,
-            one_time: one_time.flatten(),
-        });
-    }
-
-    pub(super) fn handle_accepted(
+    pub(super) fn handle_content(
         &mut self,
         link: LinkId,
+        plaintext: &[u8],
         envelope: &Envelope,
-        accepted: Result<Box<Accepted>, AgreementError>,
         now: Now,
     ) {
-        match accepted {
-            Ok(accepted) => self.take_session(link, envelope, *accepted, now),
-            Err(error) => self.handle_failure(link, &error, now),
-        }
-        self.resume(now);
-    }
-
-    /// Keeps a session that somebody else started, if it is the link's device that did and the
-    /// session opens the message that it came with.
-    fn take_session(&mut self, link: LinkId, envelope: &Envelope, accepted: Accepted, now: Now) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        let Some((known, entry)) = self.contacts.owner(device) else { return };
-        let Accepted { sender, mut session } = accepted;
-        let expected = sender.name == known.record.name
-            && Some(sender.account_key) == known.record.account_key
-            && sender.device == *entry;
-        let device = entry.id;
-        let opened = session.open(envelope).ok().filter(|_| expected);
-        let Some(plaintext) = opened else {
-            return self.handle_failure(link, &"it is not from the link's device", now);
-        };
-        if let Some(id) = envelope.header().first.as_ref().and_then(|first| first.one_time_prekey) {
-            self.prekeys.used(id, &mut self.changes);
-        }
-        self.keep_session(device, session);
-        self.handle_content(link, &plaintext, envelope, now);
-    }
-
-    /// Looks again at what waited while a first message was accepted.
-    fn resume(&mut self, now: Now) {
-        for (link, envelopes) in self.agreements.accepted() {
-            for envelope in envelopes {
-                self.handle_envelope(link, envelope, now);
-            }
-        }
-    }
-
-    fn handle_content(&mut self, link: LinkId, plaintext: &[u8], envelope: &Envelope, now: Now) {
         match Content::parse(plaintext) {
             Ok(Content::Text { id, sent_at, text }) => {
                 self.receive(
@@ -369,6 +228,7 @@ impl Node {
                 );
             }
             Ok(Content::Receipt { delivered }) => self.delivered(link, &delivered),
+            Ok(Content::Resend { received }) => self.resend(link, &received),
             Ok(Content::Unknown) => tracing::debug!("a message of an unknown type is ignored"),
             Err(error) => self.handle_failure(link, &error, now),
         }
@@ -405,15 +265,29 @@ impl Node {
         self.ready.insert(contact);
     }
 
-    /// Seals receipts for what has arrived in this turn. They are saved with it and leave after.
-    pub(super) fn acknowledge(&mut self, rng: &mut dyn CryptoRng) {
+    /// The other side cannot open what was sealed for it: all that it has not received is sealed
+    /// again, on the session on which it said so.
+    fn resend(&mut self, link: LinkId, received: &[IdRange]) {
+        self.delivered(link, received);
+        let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
+        let Some((_, entry)) = self.contacts.owner(device) else { return };
+        self.outbox.reseal(contact, entry.id);
+    }
+
+    /// Seals receipts for what has arrived in this turn. They are saved with it and leave after. A
+    /// receipt waits for the few milliseconds in which a step of the ratchet is made ready.
+    pub(super) fn acknowledge(&mut self, now: Now, rng: &mut dyn CryptoRng) {
         for (link, ids) in std::mem::take(&mut self.receipts) {
             let Some(Link { device, .. }) = self.paths.get(link) else { continue };
             let Some((_, entry)) = self.contacts.owner(device) else { continue };
             let device = entry.id;
+            if self.sessions.is_stepping(device, now.timer) {
+                self.stepping.entry(device).or_default().entry(link).or_default().extend(ids);
+                continue;
+            }
             for delivered in IdRange::cover(&ids).chunks(MAX_RANGES) {
                 let content = Content::Receipt { delivered: delivered.to_vec() }.encode();
-                if let Some(Ok(sealed)) = self.sessions.seal(device, &content, rng) {
+                if let Some(Ok(sealed)) = self.sessions.seal(device, &content, now.timer, rng) {
                     self.transmit(link, PeerFrame::Envelope(sealed.envelope));
                 }
             }
@@ -421,8 +295,11 @@ impl Node {
     }
 }
 
-fn envelope_ref(envelope: &Envelope) -> EnvelopeRef {
-    EnvelopeRef { session: envelope.header().session, number: envelope.header().number }
+pub(super) fn envelope_ref(envelope: &Envelope) -> EnvelopeRef {
+    let header = envelope.header();
+    let tag = envelope.tag().first_chunk().copied().unwrap_or_default();
+    let chain = ChainId::of(&header.ratchet);
+    EnvelopeRef { session: header.session, chain, number: header.number, tag }
 }
 
 /// The message that was queued at this place of the turn's changes.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use parlor_common::id::{MessageId, SessionId, Username};
+use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::identity::AccountKey;
 
 use super::content::IdRange;
@@ -106,6 +106,17 @@ impl Outbox {
         }
     }
 
+    /// What was sealed for a contact's `device` cannot be opened there: it is sealed anew, and goes
+    /// again from the start.
+    pub(super) fn reseal(&mut self, contact: &Username, device: DeviceId) {
+        let Some(queue) = self.queues.get_mut(contact) else { return };
+        for message in &mut queue.messages {
+            message.sealed.take_if(|sealed| sealed.device == device);
+        }
+        queue.link = None;
+        queue.taken = 0;
+    }
+
     /// Removes what `contact` has acknowledged, and returns its ids. Only what was sealed can
     /// have been: that is never behind the window.
     pub(super) fn acknowledge(&mut self, contact: &Username, ranges: &[IdRange]) -> Vec<MessageId> {
@@ -137,7 +148,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use parlor_common::id::{DeviceId, Incarnation};
+    use parlor_common::id::Incarnation;
     use parlor_common::time::Timestamp;
 
     use super::*;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parlor_common::id::{MessageId, SessionId, Username};
 use parlor_common::identity::DeviceKey;
+use parlor_common::prekey::PrekeyError;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous::Request;
@@ -114,6 +115,13 @@ pub enum Event {
         address: SocketAddr,
         /// Its round-trip time.
         rtt: Duration,
+    },
+    /// Prekeys that were served for a contact's device do not hold, or are old.
+    BundleRefused {
+        /// Whose.
+        contact: Username,
+        /// Why.
+        error: PrekeyError,
     },
     /// A contact's account key is not the one that was known.
     IdentityChanged {

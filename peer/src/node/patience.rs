@@ -1,4 +1,4 @@
-//! How many unopenable envelopes a device may send before its links are closed for a while.
+//! How much vain work a device may cause before its links are closed for a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -6,30 +6,50 @@ use std::time::Duration;
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 
-/// More failures than this in a [`WINDOW`] are no accident.
-const FAILURES: usize = 20;
 const WINDOW: Duration = Duration::from_secs(1);
-/// For how long a device that failed too often gets no link.
+/// For how long a device that went too far gets no link.
 const PENANCE: Duration = Duration::from_secs(60);
 
-/// Failures and penances, by device.
+/// What a device did that costs work, or was in vain.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Trouble {
+    /// It sent an envelope that could not be opened.
+    Failure,
+    /// It sent a new ratchet key, which costs an exponentiation. An honest device has one a second
+    /// at most.
+    NewKey,
+    /// It sent a first message, which costs six exponentiations.
+    FirstMessage,
+}
+
+impl Trouble {
+    /// More than this in a [`WINDOW`] are no accident.
+    const fn bound(self) -> usize {
+        match self {
+            Self::Failure => 20,
+            Self::NewKey | Self::FirstMessage => 10,
+        }
+    }
+}
+
+/// Troubles and penances, by device.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    failures: BTreeMap<DeviceKey, VecDeque<Timestamp>>,
+    troubles: BTreeMap<(DeviceKey, Trouble), VecDeque<Timestamp>>,
     until: BTreeMap<DeviceKey, Timestamp>,
 }
 
 impl Patience {
-    /// Something of `device` could not be opened. Returns whether that was once too often.
-    pub(super) fn failed(&mut self, device: DeviceKey, now: Timestamp) -> bool {
-        let failures = self.failures.entry(device).or_default();
-        while failures.front().is_some_and(|at| now.since(*at) >= WINDOW) {
-            failures.pop_front();
+    /// A device caused trouble. Returns whether that was once too often.
+    pub(super) fn tries(&mut self, device: DeviceKey, trouble: Trouble, now: Timestamp) -> bool {
+        let times = self.troubles.entry((device, trouble)).or_default();
+        while times.front().is_some_and(|at| now.since(*at) >= WINDOW) {
+            times.pop_front();
         }
-        failures.push_back(now);
-        let lost = failures.len() > FAILURES;
+        times.push_back(now);
+        let lost = times.len() > trouble.bound();
         if lost {
-            self.failures.remove(&device);
+            self.troubles.remove(&(device, trouble));
             self.until.insert(device, now + PENANCE);
         }
         lost
@@ -49,20 +69,25 @@ mod tests {
     const DEVICE: DeviceKey = DeviceKey::from_bytes([1; 32]);
 
     #[test]
-    fn a_flood_of_failures_costs_the_link_for_a_minute() {
-        let mut patience = Patience::default();
-        let start = Timestamp::from_millis(0);
-        assert!((0..FAILURES).all(|_| !patience.failed(DEVICE, start)));
-        assert!(patience.tolerates(&DEVICE, start));
-        assert!(patience.failed(DEVICE, start));
-        assert!(!patience.tolerates(&DEVICE, start));
-        assert!(patience.tolerates(&DEVICE, start + PENANCE));
+    fn a_flood_costs_the_link_for_a_minute() {
+        for (trouble, bound) in
+            [(Trouble::Failure, 20), (Trouble::NewKey, 10), (Trouble::FirstMessage, 10)]
+        {
+            let mut patience = Patience::default();
+            let start = Timestamp::from_millis(0);
+            assert!((0..bound).all(|_| !patience.tries(DEVICE, trouble, start)));
+            assert!(patience.tolerates(&DEVICE, start));
+            assert!(patience.tries(DEVICE, trouble, start));
+            assert!(!patience.tolerates(&DEVICE, start));
+            assert!(patience.tolerates(&DEVICE, start + PENANCE));
+        }
     }
 
     #[test]
-    fn failures_now_and_then_cost_nothing() {
+    fn trouble_now_and_then_costs_nothing() {
         let mut patience = Patience::default();
         let step = Duration::from_millis(100);
-        assert!((0..1000).all(|i| !patience.failed(DEVICE, Timestamp::default() + step * i)));
+        let failed = |at| patience.tries(DEVICE, Trouble::Failure, Timestamp::default() + at);
+        assert!((0..1000).map(|i| step * i).map(failed).all(|lost| !lost));
     }
 }

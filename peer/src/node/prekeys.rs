@@ -1,31 +1,39 @@
-//! This device's own prekeys: made when somebody asks for a bundle, kept while they may be used.
+//! This device's own prekeys: made when somebody asks for a bundle or the rendezvous runs short,
+//! kept while they may be used.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parlor_common::id::DeviceId;
 use parlor_common::identity::DeviceSecret;
-use parlor_common::prekey::{PrekeyBundle, PrekeyKind};
+use parlor_common::prekey::{MAX_PREKEY_AGE, PrekeyBundle, PrekeyUse};
 use parlor_common::time::Timestamp;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::record::Change;
-use crate::crypto::prekey::LocalPrekey;
+use crate::crypto::prekey::LocalPrekeys;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A signed prekey is replaced after a week.
+/// A signed pair is replaced after a week.
 const ROTATION: Duration = DAY.saturating_mul(7);
-/// A replaced signed prekey is kept for as long as a first message may be under way: the
-/// mailbox's age limit of 30 days, and two weeks more.
-const RETENTION: Duration = DAY.saturating_mul(44);
-/// One-time prekeys that were handed out and not used: the oldest go when there are more.
-const MAX_ONE_TIME: usize = 128;
+/// A first message may be under way for so long: the mailbox's age limit of 30 days, and two weeks
+/// more. So long a replaced signed pair is kept, and a one-time pair after the last day on which
+/// somebody may have taken it.
+const UNDER_WAY: Duration = DAY.saturating_mul(44);
+/// So many one-time pairs are kept: the oldest go when there are more. A rendezvous is given some
+/// 500 in the time for which a pair is kept, and contacts get the rest.
+const MAX_ONE_TIME: usize = 1000;
+/// One device gets so many one-time pairs from us in a day; then bundles come without.
+const MAX_A_DAY: usize = 16;
 
 /// Prekeys by id.
 #[derive(Debug, Default)]
 pub(super) struct Prekeys {
-    by_id: BTreeMap<u32, Arc<LocalPrekey>>,
+    by_id: BTreeMap<u32, Arc<LocalPrekeys>>,
+    /// When each device was last given one-time pairs.
+    given: BTreeMap<DeviceId, Vec<Timestamp>>,
 }
 
 impl Prekeys {
@@ -33,9 +41,9 @@ impl Prekeys {
     pub(super) fn new(stored: &[(u32, Zeroizing<Vec<u8>>)]) -> Self {
         let mut prekeys = Self::default();
         for (id, state) in stored {
-            match LocalPrekey::decode(state) {
-                Ok(prekey) => {
-                    prekeys.by_id.insert(*id, Arc::new(prekey));
+            match LocalPrekeys::decode(state) {
+                Ok(pair) => {
+                    prekeys.by_id.insert(*id, Arc::new(pair));
                 }
                 Err(error) => tracing::warn!(id, %error, "a stored prekey is unreadable"),
             }
@@ -43,82 +51,119 @@ impl Prekeys {
         prekeys
     }
 
-    /// The prekey with this id, if it is of this kind.
-    pub(super) fn get(&self, id: u32, kind: PrekeyKind) -> Option<Arc<LocalPrekey>> {
-        self.by_id.get(&id).filter(|prekey| prekey.kind == kind).map(Arc::clone)
+    /// The pair with this id, if it is for this use.
+    pub(super) fn get(&self, id: u32, used: PrekeyUse) -> Option<Arc<LocalPrekeys>> {
+        self.by_id.get(&id).filter(|pair| pair.used == used).map(Arc::clone)
     }
 
-    /// A bundle for somebody, with a one-time prekey that nobody else gets.
+    /// A bundle for `to`, with a one-time pair that nobody else gets.
     pub(super) fn bundle(
         &mut self,
         device: &DeviceSecret,
+        to: DeviceId,
         now: Timestamp,
         changes: &mut Vec<Change>,
         rng: &mut dyn CryptoRng,
     ) -> PrekeyBundle {
-        self.expire(now, changes);
-        let signed = self.signed(now, changes, rng);
-        let one_time = self.make(PrekeyKind::OneTime, now, changes, rng);
-        PrekeyBundle {
-            device: device.public(),
-            signed_prekey: signed.sign(device),
-            one_time_prekey: Some(one_time.sign(device)),
-        }
+        let signed = self.signed(now, changes, rng).sign(device);
+        let one_time = self.may_give(to, now).then(|| self.one_time(now, changes, rng));
+        let one_time = one_time.map(|pair| pair.sign(device));
+        PrekeyBundle { device: device.public(), signed, one_time }
     }
 
-    /// A one-time prekey was used: its secret half is erased.
+    fn may_give(&mut self, to: DeviceId, now: Timestamp) -> bool {
+        let given = self.given.entry(to).or_default();
+        given.retain(|at| now.distance(*at) < DAY);
+        let may = given.len() < MAX_A_DAY;
+        if may {
+            given.push(now);
+        }
+        may
+    }
+
+    /// A one-time pair was used: its secret halves are erased.
     pub(super) fn used(&mut self, id: u32, changes: &mut Vec<Change>) {
         if self.by_id.remove(&id).is_some() {
             changes.push(Change::RemovePrekey(id));
         }
     }
 
-    fn signed(
+    /// Erases all of them: somebody may have used what this copy of the profile takes for new.
+    pub(super) fn renounce(&mut self, changes: &mut Vec<Change>) {
+        for id in std::mem::take(&mut self.by_id).into_keys() {
+            changes.push(Change::RemovePrekey(id));
+        }
+    }
+
+    /// The signed pair of this week.
+    pub(super) fn signed(
         &mut self,
         now: Timestamp,
         changes: &mut Vec<Change>,
         rng: &mut dyn CryptoRng,
-    ) -> Arc<LocalPrekey> {
-        let signed = self.of_kind(PrekeyKind::Signed);
-        let newest = signed.max_by_key(|prekey| prekey.made_at).map(Arc::clone);
-        // A clock that was set back must not keep a prekey for ever: one from the future is old.
-        let fresh = newest.filter(|prekey| now.distance(prekey.made_at) < ROTATION);
-        fresh.unwrap_or_else(|| self.make(PrekeyKind::Signed, now, changes, rng))
+    ) -> Arc<LocalPrekeys> {
+        self.expire(now, changes);
+        let newest = self.of(PrekeyUse::Signed).max_by_key(|pair| pair.made_at).map(Arc::clone);
+        // A clock that was set back must not keep a pair for ever: one from the future is old.
+        let fresh = newest.filter(|pair| now.distance(pair.made_at) < ROTATION);
+        fresh.unwrap_or_else(|| self.make(PrekeyUse::Signed, now, changes, rng))
+    }
+
+    /// A new one-time pair.
+    pub(super) fn one_time(
+        &mut self,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        rng: &mut dyn CryptoRng,
+    ) -> Arc<LocalPrekeys> {
+        let mut one_time: Vec<_> =
+            self.of(PrekeyUse::OneTime).map(|pair| (pair.made_at, pair.id)).collect();
+        one_time.sort_unstable();
+        let surplus = (one_time.len() + 1).saturating_sub(MAX_ONE_TIME);
+        for (_, id) in one_time.into_iter().take(surplus) {
+            self.used(id, changes);
+        }
+        self.make(PrekeyUse::OneTime, now, changes, rng)
     }
 
     fn make(
         &mut self,
-        kind: PrekeyKind,
+        used: PrekeyUse,
         now: Timestamp,
         changes: &mut Vec<Change>,
         rng: &mut dyn CryptoRng,
-    ) -> Arc<LocalPrekey> {
+    ) -> Arc<LocalPrekeys> {
         // Random ids: a profile that was restored must not give an id to another key.
         let mut id = rng.next_u32();
         while id == 0 || self.by_id.contains_key(&id) {
             id = rng.next_u32();
         }
-        let prekey = Arc::new(LocalPrekey::generate(id, kind, now, rng));
-        changes.push(Change::PutPrekey(id, prekey.encode()));
-        self.by_id.insert(id, Arc::clone(&prekey));
-        prekey
+        let pair = Arc::new(LocalPrekeys::generate(id, used, now, rng));
+        changes.push(Change::PutPrekey(id, pair.encode()));
+        self.by_id.insert(id, Arc::clone(&pair));
+        pair
     }
 
     fn expire(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
-        let old = |prekey: &&Arc<LocalPrekey>| now.since(prekey.made_at) > RETENTION;
-        let mut gone: Vec<u32> = self.by_id.values().filter(old).map(|prekey| prekey.id).collect();
-        let one_time = self.of_kind(PrekeyKind::OneTime);
-        let mut one_time: Vec<_> = one_time.map(|prekey| (prekey.made_at, prekey.id)).collect();
-        one_time.sort_unstable();
-        let surplus = (one_time.len() + 1).saturating_sub(MAX_ONE_TIME);
-        gone.extend(one_time.into_iter().take(surplus).map(|(_, id)| id));
+        let mut signed: Vec<_> = self.of(PrekeyUse::Signed).map(|pair| pair.made_at).collect();
+        signed.sort_unstable();
+        // Replaced when the next one was made.
+        let is_replaced_long = |pair: &LocalPrekeys| {
+            let next = signed.iter().find(|made_at| **made_at > pair.made_at);
+            next.is_some_and(|next| now.since(*next) > UNDER_WAY)
+        };
+        let is_old = |pair: &&Arc<LocalPrekeys>| match pair.used {
+            PrekeyUse::Signed => is_replaced_long(pair),
+            PrekeyUse::OneTime => now.since(pair.made_at) > MAX_PREKEY_AGE + UNDER_WAY,
+        };
+        let gone: Vec<u32> = self.by_id.values().filter(is_old).map(|pair| pair.id).collect();
         for id in gone {
             self.used(id, changes);
         }
     }
 
-    fn of_kind(&self, kind: PrekeyKind) -> impl Iterator<Item = &Arc<LocalPrekey>> {
-        self.by_id.values().filter(move |prekey| prekey.kind == kind)
+    fn of(&self, used: PrekeyUse) -> impl Iterator<Item = &Arc<LocalPrekeys>> {
+        self.by_id.values().filter(move |pair| pair.used == used)
     }
 }
 
@@ -128,6 +173,9 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+
+    const ALICE: DeviceId = DeviceId([1; 16]);
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 
     struct Maker {
         prekeys: Prekeys,
@@ -147,56 +195,79 @@ mod tests {
         }
 
         fn bundle(&mut self, now: Timestamp) -> PrekeyBundle {
-            self.prekeys.bundle(&self.device, now, &mut self.changes, &mut self.rng)
+            let Self { prekeys, device, rng, changes } = self;
+            prekeys.bundle(device, ALICE, now, changes, rng)
+        }
+
+        fn has(&self, id: u32, used: PrekeyUse) -> bool {
+            self.prekeys.get(id, used).is_some()
         }
     }
 
     #[test]
-    fn the_signed_prekey_is_replaced_weekly_and_kept_for_a_while() {
+    fn the_signed_pair_is_replaced_weekly_and_kept_for_44_days_more() {
         let mut maker = Maker::new();
-        let start = Timestamp::from_millis(1_000_000_000_000);
-        let first = maker.bundle(start).signed_prekey.id;
-        assert_eq!(maker.bundle(start + DAY * 6).signed_prekey.id, first);
-        let second = maker.bundle(start + DAY * 7).signed_prekey.id;
-        assert_ne!(second, first);
-        assert!(maker.prekeys.get(first, PrekeyKind::Signed).is_some());
-        maker.bundle(start + DAY * 45);
-        assert!(maker.prekeys.get(first, PrekeyKind::Signed).is_none());
+        let first = maker.bundle(NOW).signed.id;
+        assert_eq!(maker.bundle(NOW + DAY * 6).signed.id, first);
+        assert_ne!(maker.bundle(NOW + DAY * 7).signed.id, first);
+        maker.bundle(NOW + DAY * (7 + 44));
+        assert!(maker.has(first, PrekeyUse::Signed));
+        maker.bundle(NOW + DAY * (7 + 44) + Duration::from_millis(1));
+        assert!(!maker.has(first, PrekeyUse::Signed));
         assert!(maker.changes.contains(&Change::RemovePrekey(first)));
     }
 
     #[test]
-    fn a_one_time_prekey_is_given_once_and_gone_when_used() {
+    fn a_one_time_pair_is_given_once_and_gone_when_used() {
         let mut maker = Maker::new();
-        let now = Timestamp::from_millis(1_000_000_000_000);
-        let one = maker.bundle(now).one_time_prekey.unwrap().id;
-        let two = maker.bundle(now).one_time_prekey.unwrap().id;
+        let one = maker.bundle(NOW).one_time.unwrap().id;
+        let two = maker.bundle(NOW).one_time.unwrap().id;
         assert_ne!(one, two);
         maker.prekeys.used(one, &mut maker.changes);
-        assert!(maker.prekeys.get(one, PrekeyKind::OneTime).is_none());
-        assert!(maker.prekeys.get(two, PrekeyKind::OneTime).is_some());
-        // A one-time prekey does not pass for a signed one.
-        assert!(maker.prekeys.get(two, PrekeyKind::Signed).is_none());
+        assert!(!maker.has(one, PrekeyUse::OneTime));
+        assert!(maker.has(two, PrekeyUse::OneTime));
+        // A one-time pair does not pass for a signed one.
+        assert!(!maker.has(two, PrekeyUse::Signed));
     }
 
     #[test]
-    fn unused_one_time_prekeys_are_bounded() {
+    fn an_unused_one_time_pair_is_kept_while_a_first_message_may_be_under_way() {
         let mut maker = Maker::new();
-        let start = Timestamp::from_millis(1_000_000_000_000);
+        let id = maker.bundle(NOW).one_time.unwrap().id;
+        maker.bundle(NOW + DAY * (21 + 44));
+        assert!(maker.has(id, PrekeyUse::OneTime));
+        maker.bundle(NOW + DAY * (21 + 44) + Duration::from_millis(1));
+        assert!(!maker.has(id, PrekeyUse::OneTime));
+    }
+
+    #[test]
+    fn one_device_gets_a_few_one_time_pairs_a_day() {
+        let mut maker = Maker::new();
+        let given = (0..100).filter(|_| maker.bundle(NOW).one_time.is_some()).count();
+        assert_eq!(given, MAX_A_DAY);
+        assert!(maker.bundle(NOW + DAY).one_time.is_some());
+    }
+
+    #[test]
+    fn unused_one_time_pairs_are_bounded() {
+        let mut maker = Maker::new();
         for i in 0..=u32::try_from(MAX_ONE_TIME).unwrap() {
-            maker.bundle(start + Duration::from_millis(1) * i);
+            let at = NOW + Duration::from_millis(1) * i;
+            maker.prekeys.one_time(at, &mut maker.changes, &mut maker.rng);
         }
-        assert_eq!(maker.prekeys.of_kind(PrekeyKind::OneTime).count(), MAX_ONE_TIME);
+        assert_eq!(maker.prekeys.of(PrekeyUse::OneTime).count(), MAX_ONE_TIME);
     }
 
     #[test]
-    fn stored_prekeys_are_taken_over() {
+    fn stored_prekeys_are_taken_over_and_can_be_renounced() {
         let mut maker = Maker::new();
-        let now = Timestamp::from_millis(1_000_000_000_000);
-        let id = maker.bundle(now).signed_prekey.id;
+        let id = maker.bundle(NOW).signed.id;
         let stored: Vec<_> =
-            maker.prekeys.by_id.iter().map(|(id, prekey)| (*id, prekey.encode())).collect();
+            maker.prekeys.by_id.iter().map(|(id, pair)| (*id, pair.encode())).collect();
         maker.prekeys = Prekeys::new(&stored);
-        assert_eq!(maker.bundle(now).signed_prekey.id, id);
+        assert_eq!(maker.bundle(NOW).signed.id, id);
+        maker.prekeys.renounce(&mut maker.changes);
+        assert!(maker.changes.contains(&Change::RemovePrekey(id)));
+        assert_ne!(maker.bundle(NOW).signed.id, id);
     }
 }

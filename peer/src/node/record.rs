@@ -8,7 +8,9 @@ use parlor_common::time::Timestamp;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+pub use super::replays::EphemeralHash;
 use crate::crypto::group::KeyPair;
+pub use crate::crypto::session::ChainId;
 
 /// How far two people are with becoming contacts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -152,13 +154,18 @@ pub struct ReceivedMessage {
     pub envelope: EnvelopeRef,
 }
 
-/// Names an envelope that was opened: its session and its number in the chain.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// Names an envelope that was opened. Two envelopes can have the same number of a chain where their
+/// sender was put back to an earlier state; then their tags differ.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EnvelopeRef {
     /// The session.
     pub session: SessionId,
-    /// The number.
+    /// The chain of the session.
+    pub chain: ChainId,
+    /// The number in the chain.
     pub number: u32,
+    /// The first 8 bytes of the tag.
+    pub tag: [u8; 8],
 }
 
 /// A change to what is stored. All changes of a turn are saved together or not at all.
@@ -185,17 +192,28 @@ pub enum Change {
     /// Look up which message an envelope held that was opened before. Answered by
     /// [`Saved::Opened`].
     FindOpened(EnvelopeRef),
+    /// Look up which messages of a contact were received last, this many at most. Answered by
+    /// [`Saved::LastReceived`].
+    FindLastReceived(Username, u32),
     /// Remember that a `listen` has printed these rows.
     MarkPrinted(Vec<i64>),
     /// Keep a session in this form.
     PutSession(StoredSession),
     /// Erase a session.
     RemoveSession(DeviceId, SessionId),
-    /// Keep a prekey's secret half, encoded by
-    /// [`LocalPrekey`](crate::crypto::prekey::LocalPrekey).
+    /// Keep a pair's secret halves, encoded by
+    /// [`LocalPrekeys`](crate::crypto::prekey::LocalPrekeys).
     PutPrekey(u32, Zeroizing<Vec<u8>>),
-    /// Erase a prekey's secret half.
+    /// Erase a pair's secret halves.
     RemovePrekey(u32),
+    /// Remember that a first message with this ephemeral key was accepted, and when.
+    RememberEphemeral(EphemeralHash, Timestamp),
+    /// Forget that.
+    ForgetEphemeral(EphemeralHash),
+    /// Remember when the newest signed prekey that was seen of a device was made.
+    SawPrekey(DeviceId, Timestamp),
+    /// Keep how often this profile was started, as the rendezvous has it.
+    PutStarts(u64),
 }
 
 /// What came of changes that answer, in their order.
@@ -205,6 +223,8 @@ pub enum Saved {
     Received(Option<i64>),
     /// Of [`Change::FindOpened`]: the message's id, if the envelope is known.
     Opened(Option<MessageId>),
+    /// Of [`Change::FindLastReceived`]: the messages' ids.
+    LastReceived(Vec<MessageId>),
 }
 
 /// A message as front ends read it.
@@ -265,8 +285,14 @@ pub struct Start {
     pub contacts: Vec<Contact>,
     /// All sessions.
     pub sessions: Vec<StoredSession>,
-    /// The secret halves of all prekeys, by id.
+    /// The secret halves of all pairs of prekeys, by id.
     pub prekeys: Vec<(u32, Zeroizing<Vec<u8>>)>,
     /// All messages that are not acknowledged, in the order in which they were queued.
     pub outbox: Vec<OutboxMessage>,
+    /// The ephemeral keys of first messages that were accepted, and when.
+    pub ephemerals: Vec<(EphemeralHash, Timestamp)>,
+    /// When the newest signed prekeys that were seen of devices were made.
+    pub prekeys_seen: Vec<(DeviceId, Timestamp)>,
+    /// How often this profile was started, this time included.
+    pub starts: u64,
 }

@@ -21,12 +21,20 @@ use super::{Change, Node};
 pub(super) enum Purpose {
     /// Requests and answers that were held.
     Held,
+    /// Bundles of somebody's devices.
+    Bundles(Username),
     /// Nobody waits for it.
     Nothing,
+    /// What the rendezvous holds of our prekeys.
+    PrekeysHeld,
+    /// How many of our prekeys it holds after some were put.
+    PrekeysKept,
     /// Who is online.
     Presence,
     /// The account's contacts, for a new device.
     Restore,
+    /// How often this profile was started, as the rendezvous has it.
+    Started,
     /// Somebody's account key and devices.
     User(Username, Lookup),
     /// Somebody is asked; if they are new and cannot be, they are no contact.
@@ -136,6 +144,7 @@ impl Node {
         self.ask(Request::HeldGet {}, Purpose::Held);
         self.ask(Request::PresenceWatch {}, Purpose::Presence);
         self.look_up_oneself();
+        self.tell_start();
         if self.contacts.is_empty() {
             self.sign_in.restoring = Some(Restoring { awaited: 1, found: Vec::new() });
             self.ask(Request::ContactList {}, Purpose::Restore);
@@ -197,9 +206,13 @@ impl Node {
             | Purpose::Accept(Some(token), _)
             | Purpose::Forget(token, _) => self.done(*token, Err(IntentError::Unreachable)),
             Purpose::Restore | Purpose::User(_, Lookup::Restore) => self.restored(None),
-            Purpose::Held
+            Purpose::Bundles(_)
+            | Purpose::Held
             | Purpose::Nothing
+            | Purpose::PrekeysHeld
+            | Purpose::PrekeysKept
             | Purpose::Presence
+            | Purpose::Started
             | Purpose::User(..)
             | Purpose::Accept(None, _) => {}
         }
@@ -215,7 +228,27 @@ impl Node {
         let Some(purpose) = self.rendezvous.answered(id) else { return };
         match purpose {
             Purpose::Held => self.held_reply(payload, now),
+            Purpose::Bundles(name) => {
+                if let Some(bundles) = served(payload) {
+                    self.handle_bundles(&name, bundles, now);
+                }
+            }
             Purpose::Nothing => {}
+            Purpose::PrekeysHeld => {
+                if let Some(held) = served(payload) {
+                    self.top_up(held, now, rng);
+                }
+            }
+            Purpose::PrekeysKept => {
+                if let Some(kept) = served(payload) {
+                    self.kept_prekeys(kept, now, rng);
+                }
+            }
+            Purpose::Started => {
+                if let Some(started) = served(payload) {
+                    self.handle_started(started);
+                }
+            }
             Purpose::Presence => self.presence_reply(payload),
             Purpose::Restore => self.restore_reply(payload),
             Purpose::User(name, why) => self.user_reply(&name, why, payload, now, rng),
@@ -345,6 +378,12 @@ impl Node {
 
 fn done(payload: &[u8]) -> Result<(), IntentError> {
     parse::<Done>(payload).map(|Done {}| ())
+}
+
+/// What nobody waits for, if it was served: an older rendezvous may not know the request.
+fn served<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    let reply = parse(payload);
+    reply.inspect_err(|error| tracing::warn!(?error, "the rendezvous did not do as asked")).ok()
 }
 
 fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, IntentError> {

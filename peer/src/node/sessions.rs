@@ -1,26 +1,38 @@
 //! The sessions with each device, and which of them seals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parlor_common::envelope::Envelope;
 use parlor_common::id::{DeviceId, SessionId};
+use parlor_common::time::Timestamp;
 use rand::CryptoRng;
 
+use super::input::Now;
 use super::record::{Change, StoredSession};
 use crate::crypto::aead::Plaintext;
-use crate::crypto::session::{OpenError, SealError, Session};
+use crate::crypto::session::{OpenError, SealError, Session, Step, Stride, Turned};
 
 /// At most this many sessions are kept for a device, and can open.
 const MAX_SESSIONS: usize = 5;
+
+/// At most this many ratchet steps are made ready ahead, in the whole process.
+const MAX_PREPARED: usize = 16;
+
+/// Names a session of a device.
+type Place = (DeviceId, SessionId);
 
 /// All sessions.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_device: BTreeMap<DeviceId, Vec<Kept>>,
     /// Sessions that changed since they were last saved.
-    dirty: BTreeSet<(DeviceId, SessionId)>,
+    dirty: BTreeSet<Place>,
     /// Counts uses, so that the latest can be told.
     uses: u64,
+    /// Sessions whose next step is being made ready, or is ready; the oldest first.
+    prepared: VecDeque<Place>,
+    /// Steps to be made ready.
+    strides: Vec<(Place, Stride)>,
 }
 
 #[derive(Debug)]
@@ -77,21 +89,34 @@ impl Sessions {
         let kept = self.by_device.entry(device).or_default();
         kept.push(Kept { session, used });
         self.dirty.insert((device, id));
+        self.look_ahead((device, id));
+        let kept = self.by_device.entry(device).or_default();
         if kept.len() <= MAX_SESSIONS {
             return None;
         }
         let oldest = kept.iter().enumerate().filter(|(_, kept)| kept.session.id() != id);
         let (place, _) = oldest.min_by_key(|(_, kept)| kept.used)?;
         let gone = kept.remove(place).session.id();
-        self.dirty.remove(&(device, gone));
+        self.forget((device, gone));
         Some(gone)
     }
 
     /// Forgets all sessions with `device`, and returns them.
     pub(super) fn remove_device(&mut self, device: DeviceId) -> Vec<SessionId> {
         let gone = self.by_device.remove(&device).unwrap_or_default();
-        self.dirty.retain(|(of, _)| *of != device);
-        gone.iter().map(|kept| kept.session.id()).collect()
+        let gone: Vec<_> = gone.iter().map(|kept| kept.session.id()).collect();
+        gone.iter().for_each(|session| self.forget((device, *session)));
+        gone
+    }
+
+    /// All devices with which there are sessions.
+    pub(super) fn devices(&self) -> Vec<DeviceId> {
+        self.by_device.keys().copied().collect()
+    }
+
+    fn forget(&mut self, place: Place) {
+        self.dirty.remove(&place);
+        self.prepared.retain(|prepared| *prepared != place);
     }
 
     /// Seals for `device`, on the session on which a message was last opened; before that on the
@@ -100,17 +125,55 @@ impl Sessions {
         &mut self,
         device: DeviceId,
         plaintext: &[u8],
+        timer: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<Result<SealedBy, SealError>> {
-        let kept = self.by_device.get_mut(&device)?;
-        let best = kept.iter_mut().max_by(|a, b| {
+        let session = self.best(device)?.session.id();
+        self.seal_on((device, session), plaintext, timer, rng)
+    }
+
+    /// Seals on one session. `None` if there is none.
+    pub(super) fn seal_on(
+        &mut self,
+        place: Place,
+        plaintext: &[u8],
+        timer: Timestamp,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Result<SealedBy, SealError>> {
+        let kept = self.find(place)?;
+        let sealed = kept.session.seal(plaintext, timer, rng);
+        if !kept.session.is_prepared() {
+            self.prepared.retain(|prepared| *prepared != place);
+        }
+        self.dirty.insert(place);
+        self.look_ahead(place);
+        Some(sealed.map(|envelope| SealedBy { session: place.1, envelope }))
+    }
+
+    /// Whether what is sealed for `device` now is a first message.
+    pub(super) fn greets(&self, device: DeviceId) -> bool {
+        self.best(device).is_some_and(|best| best.session.greets())
+    }
+
+    /// Whether what is sealed for `device` at `timer` had better wait a moment: a step of the
+    /// ratchet is due, and is being made ready.
+    pub(super) fn is_stepping(&self, device: DeviceId, timer: Timestamp) -> bool {
+        self.best(device).is_some_and(|best| {
+            let place = (device, best.session.id());
+            best.session.misses_step(timer) && self.prepared.contains(&place)
+        })
+    }
+
+    fn best(&self, device: DeviceId) -> Option<&Kept> {
+        self.by_device.get(&device)?.iter().max_by(|a, b| {
             let transcripts = || b.session.transcript().cmp(a.session.transcript());
             a.used.cmp(&b.used).then_with(transcripts)
-        })?;
-        let session = best.session.id();
-        self.dirty.insert((device, session));
-        let sealed = best.session.seal(plaintext, rng);
-        Some(sealed.map(|envelope| SealedBy { session, envelope }))
+        })
+    }
+
+    fn find(&mut self, (device, session): Place) -> Option<&mut Kept> {
+        let kept = self.by_device.get_mut(&device)?;
+        kept.iter_mut().find(|kept| kept.session.id() == session)
     }
 
     /// Opens an envelope of `device` on the session that it names. `None` if there is none.
@@ -118,23 +181,65 @@ impl Sessions {
         &mut self,
         device: DeviceId,
         envelope: &Envelope,
+        turned: Option<Turned>,
+        now: Now,
     ) -> Option<Result<Plaintext, OpenError>> {
-        let session = envelope.header().session;
-        let kept = self.by_device.get_mut(&device)?;
-        let kept = kept.iter_mut().find(|kept| kept.session.id() == session)?;
-        let opened = kept.session.open(envelope);
+        let place = (device, envelope.header().session);
+        let next_use = self.uses + 1;
+        let kept = self.find(place)?;
+        let opened = kept.session.open(envelope, turned, now.date);
         if opened.is_ok() {
-            self.uses += 1;
-            kept.used = self.uses;
-            self.dirty.insert((device, session));
+            kept.used = next_use;
+            self.uses = next_use;
+            self.dirty.insert(place);
+            self.look_ahead(place);
         }
         Some(opened)
+    }
+
+    /// Has the next step of a session made ready, if one will be due.
+    fn look_ahead(&mut self, place: Place) {
+        if self.prepared.contains(&place) {
+            return;
+        }
+        let Some(session) = self.find(place).map(|kept| &kept.session) else { return };
+        match session.stride() {
+            Some(stride) => self.strides.push((place, stride)),
+            None if session.is_prepared() => {}
+            None => return,
+        }
+        self.prepared.push_back(place);
+        if self.prepared.len() > MAX_PREPARED
+            && let Some(oldest) = self.prepared.pop_front()
+            && let Some(kept) = self.find(oldest)
+        {
+            kept.session.unprepare();
+        }
+    }
+
+    /// The steps that are to be made ready, since the last call.
+    pub(super) fn take_strides(&mut self) -> Vec<(Place, Stride)> {
+        std::mem::take(&mut self.strides)
+    }
+
+    /// A step was made ready.
+    pub(super) fn prepare(&mut self, place: Place, step: Step) {
+        if !self.prepared.contains(&place) {
+            return;
+        }
+        if let Some(kept) = self.find(place) {
+            kept.session.prepare(step);
+            if kept.session.is_prepared() {
+                return;
+            }
+        }
+        self.prepared.retain(|prepared| *prepared != place);
     }
 
     /// The states that changed since the last call.
     pub(super) fn take_changes(&mut self) -> Vec<Change> {
         let dirty = std::mem::take(&mut self.dirty);
-        let find = |(device, id): (DeviceId, SessionId)| {
+        let find = |(device, id): Place| {
             let kept = self.by_device.get(&device)?.iter().find(|kept| kept.session.id() == id)?;
             let state = kept.session.encode();
             Some(Change::PutSession(StoredSession { device, id, used: kept.used, state }))

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use parlor_common::envelope::Envelope;
-use parlor_common::id::DeviceId;
-use parlor_common::prekey::VerifiedBundle;
+use parlor_common::id::{DeviceId, SessionId};
+use parlor_common::identity::DeviceSecret;
+use parlor_common::prekey::{PrekeyPair, VerifiedBundle};
 use rand::CryptoRng;
 
 use super::input::LinkId;
 use crate::crypto::agreement::{self, Accepted, AgreementError, LocalParty, Party};
-use crate::crypto::prekey::LocalPrekey;
-use crate::crypto::session::Session;
+use crate::crypto::prekey::LocalPrekeys;
+use crate::crypto::session::{Session, Step, Stride, Turn, Turned};
 
-/// An agreement to be computed: four or five exponentiations.
+/// Exponentiations to be computed, of a millisecond or two each.
 #[derive(Debug)]
 pub enum Work {
     /// Start a session with the device of a bundle.
@@ -33,10 +34,37 @@ pub enum Work {
         link: LinkId,
         /// The first message.
         envelope: Box<Envelope>,
-        /// The signed prekey that it names.
-        signed: Arc<LocalPrekey>,
-        /// The one-time prekey that it names.
-        one_time: Option<Arc<LocalPrekey>>,
+        /// The signed pair that it names.
+        signed: Arc<LocalPrekeys>,
+        /// The one-time pair that it names.
+        one_time: Option<Arc<LocalPrekeys>>,
+    },
+    /// Compute what an envelope with a new ratchet key needs.
+    Turn {
+        /// The link that the envelope came on.
+        link: LinkId,
+        /// The envelope.
+        envelope: Box<Envelope>,
+        /// What is to be computed.
+        turn: Turn,
+    },
+    /// Make the next step of a session's ratchet ready.
+    Stride {
+        /// The other device.
+        device: DeviceId,
+        /// The session.
+        session: SessionId,
+        /// What is to be computed.
+        stride: Stride,
+    },
+    /// Sign pairs of prekeys for the rendezvous.
+    SignPrekeys {
+        /// This device's key.
+        device: Arc<DeviceSecret>,
+        /// The signed pair, if it is to be given.
+        signed: Option<Arc<LocalPrekeys>>,
+        /// One-time pairs.
+        one_time: Vec<Arc<LocalPrekeys>>,
     },
 }
 
@@ -59,6 +87,31 @@ pub enum WorkDone {
         /// Sender and session.
         accepted: Result<Box<Accepted>, AgreementError>,
     },
+    /// Of [`Work::Turn`].
+    Turned {
+        /// The link that the envelope came on.
+        link: LinkId,
+        /// The envelope.
+        envelope: Box<Envelope>,
+        /// What was computed.
+        turned: Turned,
+    },
+    /// Of [`Work::Stride`].
+    Strode {
+        /// The other device.
+        device: DeviceId,
+        /// The session.
+        session: SessionId,
+        /// The step.
+        step: Box<Step>,
+    },
+    /// Of [`Work::SignPrekeys`].
+    PrekeysSigned {
+        /// The signed pair.
+        signed: Option<Box<PrekeyPair>>,
+        /// One-time pairs.
+        one_time: Vec<PrekeyPair>,
+    },
 }
 
 impl Work {
@@ -71,9 +124,25 @@ impl Work {
             }
             Self::Accept { us, link, envelope, signed, one_time } => {
                 let header = envelope.header();
-                let accepted = agreement::accept(&us, &signed, one_time.as_deref(), header);
+                let mut accepted = agreement::accept(&us, &signed, one_time.as_deref(), header);
+                if let Ok(Accepted { session, .. }) = &mut accepted
+                    && let Some(stride) = session.stride()
+                {
+                    // The answer needs a step: it should not have to wait for it.
+                    session.prepare(stride.run(rng));
+                }
                 WorkDone::Accepted { link, accepted: accepted.map(Box::new), envelope }
             }
+            Self::Turn { link, envelope, turn } => {
+                WorkDone::Turned { link, envelope, turned: turn.run() }
+            }
+            Self::Stride { device, session, stride } => {
+                WorkDone::Strode { device, session, step: Box::new(stride.run(rng)) }
+            }
+            Self::SignPrekeys { device, signed, one_time } => WorkDone::PrekeysSigned {
+                signed: signed.map(|pair| Box::new(pair.sign(&device))),
+                one_time: one_time.iter().map(|pair| pair.sign(&device)).collect(),
+            },
         }
     }
 }

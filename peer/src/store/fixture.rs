@@ -10,8 +10,8 @@ use parlor_common::time::Timestamp;
 use super::Store;
 use crate::crypto::group::{KeyPair, Secret};
 use crate::node::record::{
-    Carrier, Change, Contact, ContactState, EnvelopeRef, Identity, MessageState, OutboxMessage,
-    Policy, ReceivedMessage, Saved, Sealed,
+    Carrier, ChainId, Change, Contact, ContactState, EnvelopeRef, Identity, MessageState,
+    OutboxMessage, Policy, ReceivedMessage, Saved, Sealed,
 };
 
 /// alice, on a server whose key is all zeros.
@@ -101,8 +101,14 @@ pub(crate) fn received(number: u32) -> ReceivedMessage {
         sent_at: Timestamp::from_millis(50),
         received_at: Timestamp::from_millis(60),
         carrier: Carrier::Direct,
-        envelope: EnvelopeRef { session: SessionId([7; 16]), number },
+        envelope: envelope(number),
     }
+}
+
+/// The envelope `number` of a chain.
+pub(crate) fn envelope(number: u32) -> EnvelopeRef {
+    let (session, chain) = (SessionId([7; 16]), ChainId([6; 8]));
+    EnvelopeRef { session, chain, number, tag: [5; 8] }
 }
 
 pub(crate) fn queue(message: OutboxMessage) -> Change {

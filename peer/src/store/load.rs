@@ -1,19 +1,21 @@
 //! What a node starts from.
 
 use parlor_common::id::{DeviceId, SessionId, Username};
+use parlor_common::time::Timestamp;
 use rusqlite::Row;
 use zeroize::Zeroizing;
 
 use super::columns::{Key, Millis, SecretBytes, Text};
 use super::read::{Reader, message_id};
 use super::{ReadError, Store};
-use crate::node::record::{OutboxMessage, Sealed, Start, StoredSession};
+use crate::node::record::{EphemeralHash, OutboxMessage, Sealed, Start, StoredSession};
 
 impl Store {
     /// What a node starts from. The node that starts has seen nobody: from here on, nobody counts
-    /// as online.
+    /// as online. And it is one start more.
     pub fn load(&mut self) -> Result<Start, ReadError> {
         self.reader.db.execute("UPDATE contacts SET online = FALSE WHERE online", [])?;
+        self.reader.db.execute("UPDATE identity SET starts = starts + 1", [])?;
         let contacts = self.reader.contacts()?;
         Ok(Start {
             identity: self.reader.identity()?,
@@ -21,6 +23,9 @@ impl Store {
             sessions: self.reader.sessions()?,
             prekeys: self.reader.prekeys()?,
             outbox: self.reader.outbox()?,
+            ephemerals: self.reader.ephemerals()?,
+            prekeys_seen: self.reader.prekeys_seen()?,
+            starts: self.reader.starts()?,
         })
     }
 }
@@ -37,6 +42,23 @@ impl Reader {
         self.all("SELECT id, secret FROM prekeys ORDER BY id", [], |row| {
             Ok((row.get(0)?, row.get::<_, SecretBytes>(1)?.0))
         })
+    }
+
+    fn ephemerals(&self) -> Result<Vec<(EphemeralHash, Timestamp)>, ReadError> {
+        self.all("SELECT hash, at FROM ephemerals", [], |row| {
+            Ok((EphemeralHash(row.get(0)?), row.get::<_, Millis>(1)?.0))
+        })
+    }
+
+    fn prekeys_seen(&self) -> Result<Vec<(DeviceId, Timestamp)>, ReadError> {
+        self.all("SELECT device, made_at FROM prekeys_seen", [], |row| {
+            Ok((DeviceId(row.get(0)?), row.get::<_, Millis>(1)?.0))
+        })
+    }
+
+    fn starts(&self) -> Result<u64, ReadError> {
+        let starts = self.db.query_one("SELECT starts FROM identity", [], |row| row.get(0));
+        Ok(starts.map(i64::cast_unsigned)?)
     }
 
     fn outbox(&self) -> Result<Vec<OutboxMessage>, ReadError> {

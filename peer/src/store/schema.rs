@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each entry takes the tables one version further; the version is the number of entries that
 /// were run, in `PRAGMA user_version`. Entries that were shipped never change.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 -- Who this device is: one row.
@@ -110,6 +110,42 @@ CREATE TABLE prekeys (
     id     INTEGER PRIMARY KEY,
     secret BLOB NOT NULL
 ) STRICT;
+";
+
+/// The Double Ratchet: sessions and prekeys of before cannot be used any more, and what they sealed
+/// is sealed anew.
+const VERSION_2: &str = "
+DELETE FROM sessions;
+DELETE FROM prekeys;
+UPDATE outbox SET device = NULL, session = NULL, envelope = NULL;
+
+DROP TABLE opened;
+DELETE FROM session_ids;
+
+-- Which message an opened envelope held: by its session, chain and number; and the start of its
+-- tag, because a number can be used twice by who was put back to an earlier state.
+CREATE TABLE opened (
+    session INTEGER NOT NULL REFERENCES session_ids,
+    chain   BLOB NOT NULL,
+    number  INTEGER NOT NULL,
+    tag     BLOB NOT NULL,
+    message INTEGER NOT NULL REFERENCES messages,
+    PRIMARY KEY (session, chain, number)
+) STRICT, WITHOUT ROWID;
+
+-- First messages that were accepted, by the hashes of their ephemeral keys.
+CREATE TABLE ephemerals (
+    hash BLOB PRIMARY KEY,
+    at   INTEGER NOT NULL                   -- ms
+) STRICT, WITHOUT ROWID;
+
+-- When the newest signed prekey that was seen of a device was made.
+CREATE TABLE prekeys_seen (
+    device  BLOB PRIMARY KEY,
+    made_at INTEGER NOT NULL                -- ms
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE identity ADD COLUMN starts INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// The version that this program writes.

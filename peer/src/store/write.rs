@@ -9,10 +9,11 @@ use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::{DeviceId, Incarnation, SessionId, Username};
 use parlor_common::identity::AccountKey;
 use parlor_common::link::{Link, Target};
+use parlor_common::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
-use super::columns::Json;
-use crate::node::record::{Change, Contact, Identity, Saved, StoredSession};
+use super::columns::{Json, Millis};
+use crate::node::record::{Change, Contact, EphemeralHash, Identity, Saved, StoredSession};
 
 /// Applies changes, and remembers for the length of one transaction which small numbers stand for
 /// which long names.
@@ -47,12 +48,19 @@ impl<'a> Writer<'a> {
             Change::SealMessage(id, sealed) => self.seal(*id, sealed)?,
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier)?,
             Change::Receive(message) => return self.receive(message).map(Some),
-            Change::FindOpened(envelope) => return self.find_opened(*envelope).map(Some),
+            Change::FindOpened(envelope) => return self.find_opened(envelope).map(Some),
+            Change::FindLastReceived(from, limit) => {
+                return self.find_last_received(from, *limit).map(Some);
+            }
             Change::MarkPrinted(rows) => self.mark_printed(rows)?,
             Change::PutSession(session) => self.put_session(session)?,
             Change::RemoveSession(device, session) => self.remove_session(*device, *session)?,
             Change::PutPrekey(id, secret) => self.put_prekey(*id, secret)?,
             Change::RemovePrekey(id) => self.remove_prekey(*id)?,
+            Change::RememberEphemeral(hash, at) => self.remember_ephemeral(*hash, *at)?,
+            Change::ForgetEphemeral(hash) => self.forget_ephemeral(*hash)?,
+            Change::SawPrekey(device, made_at) => self.saw_prekey(*device, *made_at)?,
+            Change::PutStarts(starts) => self.put_starts(*starts)?,
         }
         Ok(None)
     }
@@ -106,6 +114,24 @@ impl<'a> Writer<'a> {
     fn remove_session(&self, device: DeviceId, session: SessionId) -> rusqlite::Result<()> {
         let sql = "DELETE FROM sessions WHERE device = ?1 AND session = ?2";
         self.run(sql, (device.0, session.0)).map(drop)
+    }
+
+    fn remember_ephemeral(&self, hash: EphemeralHash, at: Timestamp) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO ephemerals VALUES (?1, ?2)";
+        self.run(sql, (hash.0, Millis(at))).map(drop)
+    }
+
+    fn forget_ephemeral(&self, hash: EphemeralHash) -> rusqlite::Result<()> {
+        self.run("DELETE FROM ephemerals WHERE hash = ?1", [hash.0]).map(drop)
+    }
+
+    fn saw_prekey(&self, device: DeviceId, made_at: Timestamp) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO prekeys_seen VALUES (?1, ?2)";
+        self.run(sql, (device.0, Millis(made_at))).map(drop)
+    }
+
+    fn put_starts(&self, starts: u64) -> rusqlite::Result<()> {
+        self.run("UPDATE identity SET starts = ?1", [starts.cast_signed()]).map(drop)
     }
 
     fn put_prekey(&self, id: u32, secret: &[u8]) -> rusqlite::Result<()> {
@@ -193,6 +219,7 @@ pub(super) fn put_identity(db: &Connection, identity: &Identity) -> rusqlite::Re
         ":seed": seed.as_slice(),
         ":dh": identity.dh.secret().expose_bytes(),
     };
-    let sql = "INSERT INTO identity VALUES (1, :name, :server, :account_key, :devices, :seed, :dh)";
+    let sql = "INSERT INTO identity VALUES \
+               (1, :name, :server, :account_key, :devices, :seed, :dh, 0)";
     db.execute(sql, params).map(drop)
 }

@@ -73,8 +73,8 @@ impl Peer {
         ([198, 51, 100, host], port).into()
     }
 
-    pub(super) fn wakes_at(&self) -> Option<Duration> {
-        let timer = self.node.as_ref()?.poll_timeout()?;
+    pub(super) fn wakes_at(&self, now: Duration) -> Option<Duration> {
+        let timer = self.node.as_ref()?.poll_timeout(self.now(now))?;
         Some(self.started_at + Duration::from_millis(timer.as_millis()))
     }
 
@@ -285,7 +285,7 @@ impl World {
             return true;
         }
         let saved = peer.store.commit(&changes).unwrap();
-        node.handle_saved(saved);
+        node.handle_saved(saved, now);
         if let Some(left) = peer.fuse.take() {
             if left == 0 {
                 self.forget_node(id, false);

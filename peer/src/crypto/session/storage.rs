@@ -2,21 +2,24 @@
 
 use parlor_common::envelope::{FirstHeader, MAX_SEALED_SENDER};
 use parlor_common::id::{DeviceId, SessionId};
-use parlor_common::prekey::DhPublicBytes;
+use parlor_common::prekey::{DhPublicBytes, KemCiphertext};
 use zeroize::Zeroizing;
 
 use super::{Role, Session};
 use crate::crypto::ratchet::Ratchet;
 use crate::crypto::stored::{DecodeError, Reader};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The length of a greeting without its sealed sender.
+const GREETING_LEN: usize = DhPublicBytes::LEN + 4 + 4 + KemCiphertext::LEN + 2;
 
 impl Session {
     /// The stored form: version, role, id, transcript, peer, ratchet, and the greeting if it is
-    /// still sent. Some 150 bytes, 1.5 KiB with the greeting.
+    /// still sent. Some 1,000 bytes, 3.7 KiB with the greeting.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let greeting =
-            self.greeting.as_ref().map_or(0, |first| 384 + 10 + first.sealed_sender.len());
+            self.greeting.as_ref().map_or(0, |first| GREETING_LEN + first.sealed_sender.len());
         let len = 1 + 1 + 16 + 32 + 16 + self.ratchet.encoded_len() + 1 + greeting;
         let mut stored = Zeroizing::new(Vec::with_capacity(len));
         let role = match self.role {
@@ -61,6 +64,7 @@ fn encode_greeting(first: &FirstHeader, stored: &mut Vec<u8>) {
     stored.extend_from_slice(first.ephemeral.as_ref());
     stored.extend_from_slice(&first.signed_prekey.to_be_bytes());
     stored.extend_from_slice(&first.one_time_prekey.unwrap_or_default().to_be_bytes());
+    stored.extend_from_slice(first.kem.as_ref());
     let len = u16::try_from(first.sealed_sender.len()).unwrap_or_default();
     stored.extend_from_slice(&len.to_be_bytes());
     stored.extend_from_slice(&first.sealed_sender);
@@ -70,12 +74,13 @@ fn decode_greeting(reader: &mut Reader<'_>) -> Result<FirstHeader, DecodeError> 
     let ephemeral = DhPublicBytes(Box::new(*reader.array()?));
     let signed_prekey = reader.u32()?;
     let one_time_prekey = Some(reader.u32()?).filter(|id| *id != 0);
+    let kem = KemCiphertext(Box::new(*reader.array()?));
     let len = usize::from(reader.u16()?);
     if len > MAX_SEALED_SENDER {
         return Err(DecodeError::Malformed);
     }
     let sealed_sender = reader.slice(len)?.to_vec();
-    Ok(FirstHeader { ephemeral, signed_prekey, one_time_prekey, sealed_sender })
+    Ok(FirstHeader { ephemeral, signed_prekey, one_time_prekey, kem, sealed_sender })
 }
 
 #[cfg(test)]
@@ -90,7 +95,7 @@ mod tests {
         let (alice, _) = acquainted();
         let whole = alice.encode();
         assert_eq!(whole.len(), whole.capacity());
-        assert!(whole.len() < 160);
+        assert!(whole.len() < 1000);
         for stored in [whole.as_slice(), &FIRST.alice, &FIRST.bob] {
             assert_eq!(*Session::decode(stored).unwrap().encode(), stored);
             for len in 0..stored.len() {
@@ -101,15 +106,15 @@ mod tests {
             assert_eq!(Session::decode(&longer).map(drop), Err(DecodeError::Malformed));
         }
         let mut newer = whole.to_vec();
-        newer[0] = 2;
-        assert_eq!(Session::decode(&newer).map(drop), Err(DecodeError::UnknownVersion(2)));
+        newer[0] = 3;
+        assert_eq!(Session::decode(&newer).map(drop), Err(DecodeError::UnknownVersion(3)));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_session_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_a_session_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..1200)) {
             if let [version, role, ..] = bytes.as_mut_slice() {
-                *version = 1;
+                *version = 2;
                 *role = *role % 2 + 1;
             }
             if let Ok(session) = Session::decode(&bytes) {

@@ -1,6 +1,6 @@
 //! Changes to messages, both directions.
 
-use parlor_common::id::MessageId;
+use parlor_common::id::{MessageId, Username};
 use parlor_common::identity::AccountKey;
 use rusqlite::OptionalExtension;
 
@@ -82,30 +82,47 @@ impl Writer<'_> {
         let new = (self.run(sql, params)? > 0).then(|| self.db.last_insert_rowid());
         if let Some(row) = new {
             self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
-            self.put_opened(message.envelope, row)?;
+            self.put_opened(&message.envelope, row)?;
         } else if let Some(row) = self.known(message.account_key, message.id)? {
             // The same message in another envelope, which may come again too.
-            self.put_opened(message.envelope, row)?;
+            self.put_opened(&message.envelope, row)?;
         }
         Ok(Saved::Received(new))
     }
 
-    fn put_opened(&mut self, envelope: EnvelopeRef, row: i64) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO opened VALUES (?1, ?2, ?3) \
-                   ON CONFLICT DO UPDATE SET message = excluded.message";
+    fn put_opened(&mut self, envelope: &EnvelopeRef, row: i64) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO opened VALUES (?1, ?2, ?3, ?4, ?5) \
+                   ON CONFLICT DO UPDATE SET message = excluded.message, tag = excluded.tag";
         let session = self.session(envelope.session)?;
-        self.run(sql, (session, envelope.number, row)).map(drop)
+        let EnvelopeRef { chain, number, tag, .. } = envelope;
+        self.run(sql, (session, chain.0, number, tag, row)).map(drop)
     }
 
-    pub(super) fn find_opened(&self, envelope: EnvelopeRef) -> rusqlite::Result<Saved> {
+    pub(super) fn find_opened(&self, envelope: &EnvelopeRef) -> rusqlite::Result<Saved> {
         let sql = "SELECT i.incarnation, m.number FROM session_ids s \
                    JOIN opened o ON o.session = s.id JOIN messages m ON m.id = o.message \
                    JOIN incarnations i ON i.id = m.incarnation \
-                   WHERE s.session = ?1 AND o.number = ?2";
+                   WHERE s.session = ?1 AND o.chain = ?2 AND o.number = ?3 AND o.tag = ?4";
         let mut query = self.db.prepare_cached(sql)?;
-        let params = (envelope.session.0, envelope.number);
+        let EnvelopeRef { session, chain, number, tag } = envelope;
+        let params = (session.0, chain.0, number, tag);
         let id = query.query_row(params, |row| message_id(row, 0, 1)).optional()?;
         Ok(Saved::Opened(id))
+    }
+
+    pub(super) fn find_last_received(
+        &self,
+        from: &Username,
+        limit: u32,
+    ) -> rusqlite::Result<Saved> {
+        let sql = "SELECT i.incarnation, m.number FROM messages m \
+                   JOIN incarnations i ON i.id = m.incarnation \
+                   WHERE m.person = (SELECT id FROM people WHERE name = ?1) \
+                   AND m.direction = ?2 ORDER BY m.id DESC LIMIT ?3";
+        let mut query = self.db.prepare_cached(sql)?;
+        let params = (from.as_str(), Direction::In, limit);
+        let ids = query.query_map(params, |row| message_id(row, 0, 1))?;
+        Ok(Saved::LastReceived(ids.collect::<rusqlite::Result<_>>()?))
     }
 
     pub(super) fn mark_printed(&self, rows: &[i64]) -> rusqlite::Result<()> {
@@ -129,7 +146,7 @@ mod tests {
     use crate::node::record::Change;
     use crate::store::Store;
     use crate::store::fixture::{
-        account, answer, id, name, queue, queued, receive, received, sealed, store,
+        account, answer, envelope, id, name, queue, queued, receive, received, sealed, store,
     };
 
     fn set(store: &mut Store, state: MessageState, carrier: Option<Carrier>) {
@@ -153,7 +170,7 @@ mod tests {
         assert_eq!(answer(&mut store, receive(received(1))), Saved::Received(None));
         // Under another session, after the contact is gone, and in one turn twice.
         let mut again = received(1);
-        again.envelope = EnvelopeRef { session: SessionId([6; 16]), number: 0 };
+        again.envelope = EnvelopeRef { session: SessionId([6; 16]), ..envelope(0) };
         let changes = [
             Change::RemoveContact(name("bob")),
             receive(again),
@@ -186,7 +203,7 @@ mod tests {
         answer(&mut store, receive(received(1)));
         // Sealed anew, because the first acknowledgement was lost.
         let mut again = received(1);
-        again.envelope = EnvelopeRef { session: SessionId([6; 16]), number: 0 };
+        again.envelope = EnvelopeRef { session: SessionId([6; 16]), ..envelope(0) };
         answer(&mut store, receive(again.clone()));
         let gone = Change::RemoveSession(sealed(0).device, again.envelope.session);
         store.commit(&[gone]).unwrap();
@@ -196,7 +213,7 @@ mod tests {
         assert_eq!(find(&mut store, received(1).envelope), known);
         assert_eq!(find(&mut store, again.envelope), known);
         assert_eq!(find(&mut store, received(2).envelope), Saved::Opened(None));
-        let unknown = EnvelopeRef { session: SessionId([5; 16]), number: 1 };
+        let unknown = EnvelopeRef { session: SessionId([5; 16]), ..envelope(1) };
         assert_eq!(find(&mut store, unknown), Saved::Opened(None));
     }
 
