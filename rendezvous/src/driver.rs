@@ -120,6 +120,7 @@ impl Rendezvous {
             next_key_hash: keys.next_hash(),
             opaque,
             contacts: config.limits.of_contacts(),
+            prekeys: config.limits.of_prekeys(),
         });
         let (stop, stopping) = oneshot::channel();
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);

@@ -25,6 +25,14 @@ pub struct Limits {
     pub contact_requests_per_day: u32,
     /// Contact requests that may be held for one account.
     pub held_requests: u32,
+    /// One-time prekey pairs that are kept for a device; beyond them the oldest go. A client tops
+    /// them up to 100.
+    pub one_time_prekeys: u32,
+    /// One-time pairs of a device that leave for the same account in 24 hours, so that nobody
+    /// uses them up; then its bundles come without.
+    pub one_time_prekeys_per_day: u32,
+    /// Times that an account may ask for prekeys in 24 hours.
+    pub prekey_requests_per_day: u32,
 }
 
 impl Default for Limits {
@@ -38,6 +46,9 @@ impl Default for Limits {
             contacts: 1_000,
             contact_requests_per_day: 20,
             held_requests: 500,
+            one_time_prekeys: 100,
+            one_time_prekeys_per_day: 3,
+            prekey_requests_per_day: 10_000,
         }
     }
 }
@@ -51,6 +62,15 @@ impl Limits {
             held_requests: self.held_requests,
         }
     }
+
+    /// Those of them that prekeys meet.
+    pub const fn of_prekeys(&self) -> PrekeyLimits {
+        PrekeyLimits {
+            one_time: self.one_time_prekeys,
+            one_time_per_day: self.one_time_prekeys_per_day,
+            requests_per_day: self.prekey_requests_per_day,
+        }
+    }
 }
 
 /// The limits that contact requests meet.
@@ -62,4 +82,15 @@ pub struct ContactLimits {
     pub requests_per_day: u32,
     /// Requests that may be held for one account.
     pub held_requests: u32,
+}
+
+/// The limits that prekeys meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PrekeyLimits {
+    /// One-time pairs that are kept for a device.
+    pub one_time: u32,
+    /// One-time pairs of a device that leave for the same account in 24 hours.
+    pub one_time_per_day: u32,
+    /// Times that an account may ask for prekeys in 24 hours.
+    pub requests_per_day: u32,
 }

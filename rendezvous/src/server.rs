@@ -10,6 +10,7 @@
 //! | `accounts.rs` | `register.*`, `login.*` |
 //! | `directory.rs` | `user.get`, `device.add` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
+//! | `prekeys.rs` | `prekeys.*`, `device.start` |
 //! | `presence.rs` | `presence.watch` |
 //! | `signalling.rs` | `path.offer` |
 
@@ -19,6 +20,7 @@ mod connections;
 mod contacts;
 mod directory;
 mod output;
+mod prekeys;
 mod presence;
 mod query;
 mod reply;
@@ -40,11 +42,11 @@ use self::connections::{Connections, Identity, Standing};
 use self::output::Asker;
 pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
-    Account, Answer, Answering, Asking, ContactAsked, Creation, Credentials, KnownDevice,
-    ListVersions, MutualContacts, NewAccount, Query,
+    Account, Answer, Answering, Asking, BundlesAsked, ContactAsked, Creation, Credentials,
+    KnownDevice, ListVersions, MutualContacts, NewAccount, PrekeysPut, Query, Taking,
 };
-use self::reply::{Handled, Step, malformed, refusal, refused};
-use crate::limits::ContactLimits;
+use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
+use crate::limits::{ContactLimits, PrekeyLimits};
 use crate::opaque::OpaqueSetup;
 
 /// A connection that has sent this many malformed requests is closed: an honest client of another
@@ -66,6 +68,8 @@ pub struct ServerParams {
     pub opaque: OpaqueSetup,
     /// How much contacts may ask for.
     pub contacts: ContactLimits,
+    /// How many prekeys are kept, and given to whom.
+    pub prekeys: PrekeyLimits,
 }
 
 /// The rendezvous' core.
@@ -106,6 +110,10 @@ enum After {
     HeldAck,
     PresenceWatch,
     PathOffer { from: Username, to: Username, offer: Box<Offer> },
+    PrekeysPut,
+    PrekeysCount,
+    PrekeysGet,
+    DeviceStart,
 }
 
 impl Server {
@@ -230,11 +238,13 @@ impl Server {
             Request::HeldAck { ids } => self.held_ack(asker, ids),
             Request::PresenceWatch {} => self.presence_watch(asker),
             Request::PathOffer { name, offer } => self.path_offer(asker, name, offer),
-            Request::PrekeysPut { .. }
-            | Request::PrekeysCount {}
-            | Request::PrekeysGet { .. }
-            | Request::DeviceStart { .. }
-            | Request::Unknown => {
+            Request::PrekeysPut { signed, one_time, replace } => {
+                self.prekeys_put(asker, signed, one_time, replace, now)
+            }
+            Request::PrekeysCount {} => self.prekeys_count(asker, now),
+            Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
+            Request::DeviceStart { count } => self.device_start(asker, count),
+            Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }
@@ -267,6 +277,10 @@ impl Server {
             After::HeldAck => Self::held_acked(&answer),
             After::PresenceWatch => self.presence_now(answer),
             After::PathOffer { from, to, offer } => self.pass_offer(&from, &to, offer, &answer),
+            After::PrekeysPut => Self::prekeys_kept(&answer),
+            After::PrekeysCount => Self::prekeys_counted(&answer),
+            After::PrekeysGet => Self::prekeys_got(answer),
+            After::DeviceStart => Self::device_started(&answer),
         }
     }
 
@@ -317,12 +331,7 @@ impl Server {
     /// The account that a request's connection speaks for.
     fn identity(&self, asker: Asker) -> Result<&Identity, ErrorReply> {
         let known = self.connections.get(asker.conn).and_then(connections::Connection::identity);
-        known.ok_or_else(|| {
-            refusal(
-                ErrorCode::UnknownDevice,
-                "this device belongs to no account here: register, or log in",
-            )
-        })
+        known.ok_or_else(unknown_device)
     }
 
     /// The name of that account.

@@ -6,7 +6,9 @@
 
 mod accounts;
 mod contacts;
+mod day;
 mod held;
+mod prekeys;
 mod schema;
 
 use std::path::Path;
@@ -148,7 +150,10 @@ fn is_write(query: &Query) -> bool {
         | Query::AskContact(_)
         | Query::AnswerContact { .. }
         | Query::RemoveContact { .. }
-        | Query::ForgetHeld { .. } => true,
+        | Query::ForgetHeld { .. }
+        | Query::PutPrekeys(_)
+        | Query::TakeBundles(_)
+        | Query::DeviceStart { .. } => true,
         Query::DeviceOwner { .. }
         | Query::Credentials { .. }
         | Query::Account { .. }
@@ -156,7 +161,8 @@ fn is_write(query: &Query) -> bool {
         | Query::Contacts { .. }
         | Query::MutualContacts { .. }
         | Query::AreMutual { .. }
-        | Query::Held { .. } => false,
+        | Query::Held { .. }
+        | Query::CountPrekeys { .. } => false,
     }
 }
 
@@ -187,6 +193,12 @@ fn run(db: &Connection, query: Query) -> Result<Answer, QueryError> {
             held::forget(db, &of, &ids)?;
             Answer::Forgotten
         }
+        Query::PutPrekeys(put) => Answer::PrekeysKept(prekeys::put(db, &put)?),
+        Query::CountPrekeys { device, at } => Answer::PrekeysHeld(prekeys::count(db, &device, at)?),
+        Query::TakeBundles(asked) => Answer::Bundles(prekeys::take(db, &asked)?),
+        Query::DeviceStart { device, count } => {
+            Answer::Started(accounts::start_device(db, &device, count)?)
+        }
     })
 }
 
@@ -213,7 +225,7 @@ mod tests {
     use crate::opaque::{CredentialId, Record};
     use crate::server::{Creation, NewAccount};
 
-    fn account(name: &str, device: u8) -> Query {
+    pub(super) fn account(name: &str, device: u8) -> Query {
         let (name, at) = (name.parse::<Username>().unwrap(), Timestamp::from_millis(1));
         let account = AccountSecret::from_seed(&[device; 32]);
         let key = DeviceSecret::from_seed(&[device; 32]).public();
@@ -231,7 +243,7 @@ mod tests {
         }))
     }
 
-    fn ask(store: &mut Store, query: Query) -> Answer {
+    pub(super) fn ask(store: &mut Store, query: Query) -> Answer {
         store.answer(vec![(QueryId(1), query)]).pop().unwrap().1
     }
 

@@ -68,6 +68,7 @@ impl Place {
             next_key_hash: [8; 32],
             opaque: OpaqueSetup::generate(&mut os_rng()),
             contacts: Limits::default().of_contacts(),
+            prekeys: Limits::default().of_prekeys(),
         };
         Ok(Self { _folder: folder, server: Server::new(params), store, last: 0 })
     }

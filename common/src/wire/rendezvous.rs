@@ -380,6 +380,8 @@ pub enum ErrorCode {
     UnknownUser,
     /// A card that does not say who asks, or whom.
     BadCard,
+    /// Prekeys that are not this device's, too old, of a time to come, or too many at once.
+    BadPrekeys,
     /// The change of the account needs a fresh login.
     LoginNeeded,
     /// Too many requests; see `until`.

@@ -6,10 +6,13 @@ use parlor_common::card::Card;
 use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::{AccountKey, DeviceKey};
+use parlor_common::prekey::{PrekeyBundle, PrekeyPair};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{Argon2Params, Held, KnownContact};
+use parlor_common::wire::rendezvous::{
+    Argon2Params, Held, KnownContact, PrekeysHeld, PrekeysKept, Started,
+};
 
-use crate::limits::ContactLimits;
+use crate::limits::{ContactLimits, PrekeyLimits};
 use crate::opaque::{CredentialId, Record};
 
 /// A question to the store.
@@ -95,6 +98,28 @@ pub enum Query {
         /// Which.
         ids: Vec<u64>,
     },
+    /// Keep prekeys of a device: the signed pair in place of the one before, one-time pairs beside
+    /// those that are there. A one-time pair is known by its id: one that is kept, or that has
+    /// left already, stays as it is. Beyond what is kept for a device the oldest go.
+    /// [`Answer::PrekeysKept`].
+    PutPrekeys(Box<PrekeysPut>),
+    /// How many prekeys of a device there are that are not too old. [`Answer::PrekeysHeld`].
+    CountPrekeys {
+        /// Whose.
+        device: DeviceKey,
+        /// The server's clock.
+        at: Timestamp,
+    },
+    /// Take a bundle of each of an account's other devices. A one-time pair leaves once, the
+    /// newest first. [`Answer::Bundles`].
+    TakeBundles(Box<BundlesAsked>),
+    /// Remember the largest count of its starts that a device has told. [`Answer::Started`].
+    DeviceStart {
+        /// Which device.
+        device: DeviceKey,
+        /// The count that it tells now.
+        count: u64,
+    },
 }
 
 /// What the store answers to a [`Query`].
@@ -128,6 +153,14 @@ pub enum Answer {
     Held(Vec<Held>),
     /// They are forgotten.
     Forgotten,
+    /// What is kept now; nothing if the device belongs to no account any more.
+    PrekeysKept(Option<PrekeysKept>),
+    /// What there is; nothing if the device belongs to no account any more.
+    PrekeysHeld(Option<PrekeysHeld>),
+    /// The bundles, or why there are none.
+    Bundles(Taking),
+    /// What the device told before; nothing if it belongs to no account any more.
+    Started(Option<Started>),
     /// The database cannot answer now; nothing was changed.
     Unavailable,
 }
@@ -259,4 +292,50 @@ pub struct ListVersions {
     pub own: u64,
     /// Of the other.
     pub other: u64,
+}
+
+/// Prekeys of a device whose signatures hold, to be kept.
+#[derive(Debug)]
+pub struct PrekeysPut {
+    /// The device that signed them.
+    pub device: DeviceKey,
+    /// Its next signed pair; absent to leave the one before.
+    pub signed: Option<PrekeyPair>,
+    /// More one-time pairs.
+    pub one_time: Vec<PrekeyPair>,
+    /// Whether those that are there are dropped first.
+    pub replace: bool,
+    /// The server's clock.
+    pub at: Timestamp,
+    /// One-time pairs that are kept for a device.
+    pub max_one_time: u32,
+}
+
+/// A wish to start sessions with an account's devices.
+#[derive(Debug)]
+pub struct BundlesAsked {
+    /// The device that asks, for its account. It gets no bundle of itself.
+    pub asker: DeviceKey,
+    /// Whose devices.
+    pub of: Username,
+    /// The server's clock.
+    pub at: Timestamp,
+    /// How much of this is too much.
+    pub limits: PrekeyLimits,
+}
+
+/// What became of a wish for bundles.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Taking {
+    /// One of each device with a signed pair that is not too old.
+    Taken(Vec<PrekeyBundle>),
+    /// The asking device belongs to no account any more.
+    NoAccount,
+    /// The account has asked too often today.
+    TooMany {
+        /// When it may ask again.
+        until: Timestamp,
+    },
+    /// Nobody has that name.
+    UnknownUser,
 }

@@ -50,6 +50,11 @@ pub(super) fn unavailable() -> ErrorReply {
     refusal(ErrorCode::Unavailable, "the server cannot answer now; try again in a moment")
 }
 
+/// The connection's device belongs to no account, or does not any more.
+pub(super) fn unknown_device() -> ErrorReply {
+    refusal(ErrorCode::UnknownDevice, "this device belongs to no account here: register, or log in")
+}
+
 /// A field is longer than anything honest.
 pub(super) fn malformed(message: &str) -> ErrorReply {
     refusal(ErrorCode::Malformed, message)

@@ -7,7 +7,7 @@ use parlor_common::card::Card;
 use parlor_common::device_list::{DeviceEntry, DeviceList, SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::{AccountSecret, DeviceSecret, ServerKey};
-use parlor_common::prekey::DhPublicBytes;
+use parlor_common::prekey::{DhPublicBytes, KemPublicBytes, PrekeyPair, PrekeyUse};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
     Done, ErrorCode, ErrorReply, Event, Held, HeldItems, LoggedIn, LoginStarted, Presence,
@@ -51,8 +51,9 @@ impl World {
     pub(super) fn over(store: Store, limits: Limits) -> Self {
         // The same secrets in every world, as a restarted server has.
         let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
-        let contacts = limits.of_contacts();
-        let params = ServerParams { key: SERVER, next_key_hash: [8; 32], opaque, contacts };
+        let (contacts, prekeys) = (limits.of_contacts(), limits.of_prekeys());
+        let next_key_hash = [8; 32];
+        let params = ServerParams { key: SERVER, next_key_hash, opaque, contacts, prekeys };
         Self {
             server: Server::new(params),
             store,
@@ -266,6 +267,14 @@ pub(super) fn account(name: &str) -> AccountSecret {
 pub(super) fn entry(device: u8) -> DeviceEntry {
     let dh = DhPublicBytes(Box::new([device; 384]));
     DeviceEntry::new(secret(device).public(), dh, Timestamp::from_millis(EPOCH))
+}
+
+/// A pair of prekeys that the device of a seed signed; its keys are bytes of its id.
+pub(crate) fn prekey(device: u8, used: PrekeyUse, id: u32, made_at: Timestamp) -> PrekeyPair {
+    let byte = u8::try_from(id % 251).unwrap();
+    let dh = DhPublicBytes(Box::new([byte; DhPublicBytes::LEN]));
+    let kem = KemPublicBytes(Box::new([byte; KemPublicBytes::LEN]));
+    PrekeyPair::sign(&secret(device), used, id, made_at, dh, kem)
 }
 
 pub(crate) fn first_list(of: &str, device: u8) -> SignedDeviceList {

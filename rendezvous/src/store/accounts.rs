@@ -4,7 +4,7 @@ use parlor_common::Blob;
 use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::{AccountKey, DeviceKey};
-use parlor_common::wire::rendezvous::Argon2Params;
+use parlor_common::wire::rendezvous::{Argon2Params, Started};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{QueryError, loaded, stored};
@@ -84,20 +84,52 @@ pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, 
         list.hash().0,
         stored(account.at.as_millis()),
     ])?;
-    insert_devices(db, AccountId(id), &account.devices)?;
+    for device in &list.devices {
+        insert_device(db, AccountId(id), &device.key)?;
+    }
     Ok(Creation::Created)
 }
 
-fn insert_devices(
+fn insert_device(
     db: &Connection,
     account: AccountId,
-    devices: &VerifiedDeviceList,
+    device: &DeviceKey,
 ) -> Result<(), QueryError> {
     let mut statement = db.prepare_cached("INSERT INTO devices (key, account) VALUES (?1, ?2)")?;
-    for device in &devices.list().devices {
-        statement.execute(params![device.key.as_bytes(), account.0])?;
-    }
+    statement.execute(params![device.as_bytes(), account.0])?;
     Ok(())
+}
+
+/// The account that a device belongs to.
+pub(super) fn owner(db: &Connection, device: &DeviceKey) -> Result<Option<AccountId>, QueryError> {
+    let mut statement = db.prepare_cached("SELECT account FROM devices WHERE key = ?1")?;
+    let found = statement.query_row([device.as_bytes()], |row| Ok(AccountId(row.get(0)?)));
+    Ok(found.optional()?)
+}
+
+/// The devices of an account, in the order of their keys.
+pub(super) fn device_keys(
+    db: &Connection,
+    account: AccountId,
+) -> Result<Vec<DeviceKey>, QueryError> {
+    let mut statement =
+        db.prepare_cached("SELECT key FROM devices WHERE account = ?1 ORDER BY key")?;
+    let rows = statement.query_map([account.0], |row| row.get(0).map(DeviceKey::from_bytes))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Remembers the largest count of starts that a device has told; returns the one before.
+pub(super) fn start_device(
+    db: &Connection,
+    device: &DeviceKey,
+    count: u64,
+) -> Result<Option<Started>, QueryError> {
+    let mut statement = db.prepare_cached("SELECT starts FROM devices WHERE key = ?1")?;
+    let found = statement.query_row([device.as_bytes()], |row| row.get(0)).optional()?;
+    let Some(before) = found.map(loaded) else { return Ok(None) };
+    let mut statement = db.prepare_cached("UPDATE devices SET starts = ?2 WHERE key = ?1")?;
+    statement.execute(params![device.as_bytes(), stored(before.max(count))])?;
+    Ok(Some(Started { largest: before }))
 }
 
 pub(super) fn credentials(
@@ -168,7 +200,24 @@ pub(super) fn replace_devices(
     if replaced == 0 {
         return Ok(false);
     }
-    db.prepare_cached("DELETE FROM devices WHERE account = ?1")?.execute([account.id.0])?;
-    insert_devices(db, account.id, devices)?;
+    exchange_devices(db, account.id, devices)?;
     Ok(true)
+}
+
+/// Adds the devices that are new in a list and takes off those that left it, with all that is kept
+/// of them. What is kept of the others stays.
+fn exchange_devices(
+    db: &Connection,
+    account: AccountId,
+    devices: &VerifiedDeviceList,
+) -> Result<(), QueryError> {
+    let known = device_keys(db, account)?;
+    let mut delete = db.prepare_cached("DELETE FROM devices WHERE key = ?1")?;
+    for key in known.iter().filter(|key| devices.device(key).is_none()) {
+        delete.execute([key.as_bytes()])?;
+    }
+    for device in devices.list().devices.iter().filter(|device| !known.contains(&device.key)) {
+        insert_device(db, account, &device.key)?;
+    }
+    Ok(())
 }

@@ -3,8 +3,6 @@
 //! A row of an owner and a contact is open while it has the owner's card: the owner has asked and
 //! nobody has answered. Two are mutual when both rows are there and neither is open.
 
-use std::time::Duration;
-
 use parlor_common::card::Card;
 use parlor_common::id::Username;
 use parlor_common::time::Timestamp;
@@ -12,13 +10,11 @@ use parlor_common::wire::rendezvous::KnownContact;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::accounts::{AccountId, AccountRow, find, parse_name};
+use super::day::Day;
 use super::held::{self, Item};
 use super::{QueryError, loaded, stored};
 use crate::limits::ContactLimits;
 use crate::server::{Answering, Asking, ContactAsked, ListVersions, MutualContacts};
-
-/// The time over which new requests are counted.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How one account holds another.
 enum Hold {
@@ -127,16 +123,13 @@ fn charge_request(
 ) -> Result<Option<Timestamp>, QueryError> {
     let mut statement =
         db.prepare_cached("SELECT asking_since, asked FROM accounts WHERE id = ?1")?;
-    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let (since, asked): (i64, u32) = statement.query_row([account.0], row)?;
-    let since = Timestamp::from_millis(loaded(since));
-    let (since, asked) = if at.distance(since) >= DAY { (at, 0) } else { (since, asked) };
-    if asked >= limit {
-        return Ok(Some(since + DAY));
-    }
+    let day = match statement.query_row([account.0], Day::load)?.charge(at, limit) {
+        Ok(day) => day,
+        Err(until) => return Ok(Some(until)),
+    };
     let mut statement =
         db.prepare_cached("UPDATE accounts SET asking_since = ?2, asked = ?3 WHERE id = ?1")?;
-    statement.execute(params![account.0, stored(since.as_millis()), asked.saturating_add(1)])?;
+    statement.execute(params![account.0, stored(day.since.as_millis()), day.count])?;
     Ok(None)
 }
 

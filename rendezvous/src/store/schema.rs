@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 
 /// Each migration brings a database from the version of its index to the next. Only ever append.
-const MIGRATIONS: &[&str] = &[FIRST];
+const MIGRATIONS: &[&str] = &[FIRST, PREKEYS];
 
 const FIRST: &str = "
     CREATE TABLE accounts (
@@ -58,6 +58,55 @@ const FIRST: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+const PREKEYS: &str = "
+    ALTER TABLE accounts ADD COLUMN bundles_since INTEGER NOT NULL DEFAULT 0; -- as asking_since,
+    ALTER TABLE accounts ADD COLUMN bundles INTEGER NOT NULL DEFAULT 0; -- of asking for prekeys
+    ALTER TABLE devices ADD COLUMN starts INTEGER NOT NULL DEFAULT 0; -- the largest that it told
+
+    CREATE TABLE signed_prekeys (
+        device         BLOB PRIMARY KEY REFERENCES devices (key) ON DELETE CASCADE,
+        id             INTEGER NOT NULL,
+        made_at        INTEGER NOT NULL,
+        dh             BLOB NOT NULL, -- 384 bytes, and each signature 64
+        dh_signature   BLOB NOT NULL,
+        kem            BLOB NOT NULL, -- 1,184 bytes
+        kem_signature  BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE one_time_prekeys (
+        number         INTEGER PRIMARY KEY, -- grows in the order of arrival
+        device         BLOB NOT NULL REFERENCES devices (key) ON DELETE CASCADE,
+        id             INTEGER NOT NULL,
+        made_at        INTEGER NOT NULL,
+        dh             BLOB NOT NULL,
+        dh_signature   BLOB NOT NULL,
+        kem            BLOB NOT NULL,
+        kem_signature  BLOB NOT NULL,
+        UNIQUE (device, id)
+    ) STRICT;
+    CREATE INDEX one_time_prekeys_by_age ON one_time_prekeys (device, made_at);
+
+    -- The one-time pairs that have left, until they would be refused as too old: put again, they
+    -- would leave twice.
+    CREATE TABLE taken_prekeys (
+        device   BLOB NOT NULL REFERENCES devices (key) ON DELETE CASCADE,
+        id       INTEGER NOT NULL,
+        made_at  INTEGER NOT NULL,
+        PRIMARY KEY (device, id)
+    ) STRICT, WITHOUT ROWID;
+
+    -- How many one-time pairs of a device have left for an account since its day of them began.
+    CREATE TABLE handouts (
+        asker   INTEGER NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+        device  BLOB NOT NULL REFERENCES devices (key) ON DELETE CASCADE,
+        since   INTEGER NOT NULL,
+        count   INTEGER NOT NULL,
+        PRIMARY KEY (asker, device)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX handouts_of_device ON handouts (device);
+    CREATE INDEX handouts_by_age ON handouts (since);
+";
+
 /// A database could not be brought to this version.
 #[derive(Debug, Error)]
 pub enum MigrateError {
@@ -109,5 +158,25 @@ mod tests {
         let refused = migrate(&mut connection).unwrap_err();
         assert!(matches!(refused, MigrateError::TooNew { found: 99, .. }));
         assert!(refused.to_string().contains("version 99"));
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_what_is_in_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(FIRST).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let filled = "
+            INSERT INTO accounts (id, name, account_key, credential, record, memory_kib, passes,
+                lanes, account_box, recovery_box, devices, list_version, list_hash, created_at)
+            VALUES (7, 'alice', x'01', x'02', x'03', 4, 5, 6, x'07', x'08', '[]', 1, x'09', 10);
+            INSERT INTO devices (key, account) VALUES (x'0b', 7);";
+        connection.execute_batch(filled).unwrap();
+        migrate(&mut connection).unwrap();
+        let read = "SELECT a.name, a.bundles_since, a.bundles, d.starts
+                    FROM devices d JOIN accounts a ON a.id = d.account";
+        let row: (String, i64, u32, i64) = connection
+            .query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap();
+        assert_eq!(row, ("alice".to_owned(), 0, 0, 0));
     }
 }

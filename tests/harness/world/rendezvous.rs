@@ -84,6 +84,7 @@ impl Rendezvous {
             next_key_hash: [7; 32],
             opaque: OpaqueSetup::from_bytes(&self.opaque).unwrap(),
             contacts: Limits::default().of_contacts(),
+            prekeys: Limits::default().of_prekeys(),
         }));
     }
 

@@ -1,0 +1,57 @@
+//! Counting what may be done so often in 24 hours.
+
+use std::time::Duration;
+
+use parlor_common::time::Timestamp;
+use rusqlite::Row;
+
+use super::loaded;
+
+/// The time over which it is counted.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often something was done since its day began. A day begins with what is counted first.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Day {
+    pub(super) since: Timestamp,
+    pub(super) count: u32,
+}
+
+impl Day {
+    /// Reads a row of the two.
+    pub(super) fn load(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let since = Timestamp::from_millis(loaded(row.get(0)?));
+        Ok(Self { since, count: row.get(1)? })
+    }
+
+    /// The day with one more counted; or the time until which there may be none. A clock that was
+    /// set back by a day begins another.
+    pub(super) fn charge(self, at: Timestamp, limit: u32) -> Result<Self, Timestamp> {
+        let over = at.distance(self.since) >= DAY;
+        let day = if over { Self { since: at, count: 0 } } else { self };
+        if day.count >= limit {
+            return Err(day.since + DAY);
+        }
+        Ok(Self { count: day.count.saturating_add(1), ..day })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_has_its_limit_and_then_another_begins() {
+        let start = Timestamp::from_millis(1_800_000_000_000);
+        let first = Day::default().charge(start, 2).unwrap();
+        assert_eq!(first, Day { since: start, count: 1 });
+        let later = start + Duration::from_secs(3600);
+        let second = first.charge(later, 2).unwrap();
+        assert_eq!(second.charge(later, 2), Err(start + DAY));
+        let next = start + DAY;
+        assert_eq!(second.charge(next, 2), Ok(Day { since: next, count: 1 }));
+        // The clock was set back: what was counted in the future is no reason to wait for it.
+        let back = start - DAY;
+        assert_eq!(second.charge(back, 2), Ok(Day { since: back, count: 1 }));
+    }
+}
