@@ -16,6 +16,7 @@
 //! | `kdf` | every derivation, with its label |
 //! | `stored` | reading what was stored |
 //! | [`self_test`] | known answers, for `parlor doctor` |
+//! | [`vectors`] | what others can check their own implementation with |
 //!
 //! The path of a message: [`session::Session::seal`] asks the ratchet for the next message key,
 //! pads, and seals under it; [`session::Session::open`] is its mirror, and commits what it derived
@@ -35,8 +36,10 @@ pub mod kem;
 mod padding;
 pub mod prekey;
 mod ratchet;
+pub mod safety_number;
 pub mod self_test;
 pub mod session;
 mod skipped;
 mod stored;
 mod transcript;
+pub mod vectors;
