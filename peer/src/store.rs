@@ -22,6 +22,7 @@ mod write;
 use std::path::Path;
 
 use parlor_common::identity::AccountKey;
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use zeroize::Zeroizing;
 
@@ -102,6 +103,14 @@ impl Store {
         schema::migrate(&mut db)?;
         let own = db.query_one("SELECT account_key FROM identity", [], |row| row.get::<_, Key>(0));
         Ok(Self { reader: Reader { db }, own: own?.0 })
+    }
+
+    /// A copy of a database that ends with the process, which ends with it, too.
+    pub fn copy_in_memory(&self) -> Result<Self, CommitError> {
+        let mut db = Connection::open_in_memory()?;
+        Backup::new(&self.reader.db, &mut db)?.step(-1)?;
+        configure(&db)?;
+        Ok(Self { reader: Reader { db }, own: self.own })
     }
 
     /// What front ends read.

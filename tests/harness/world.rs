@@ -8,6 +8,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `agenda.rs` | what is going to happen, and when |
+//! | `copies.rs` | copies of profiles: put back, or in a thief's hands |
 //! | `peer.rs` | a peer: its store, which survives, and its node, which does not |
 //! | `rendezvous.rs` | the rendezvous, and connections to it |
 //! | `links.rs` | links between peers |
@@ -15,6 +16,7 @@
 //! | `stage.rs` | the words of a story |
 
 mod agenda;
+mod copies;
 mod links;
 mod peer;
 mod rendezvous;
@@ -24,11 +26,13 @@ mod visitor;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use parlor_common::envelope::Envelope;
 use parlor_common::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use self::agenda::{Agenda, Happening};
+pub use self::copies::Copy;
 use self::links::Links;
 pub use self::links::{Rogue, RogueHeard};
 use self::peer::{Peer, PeerId};
@@ -61,7 +65,11 @@ pub struct World {
     server: Rendezvous,
     peers: Vec<Peer>,
     links: Links,
+    /// Whether envelopes are lost, repeated and put out of order on links.
+    tampers: bool,
     wire: Wire,
+    /// Every envelope that was sent, and by whom.
+    envelopes: Vec<(String, Envelope)>,
 }
 
 impl World {
@@ -79,13 +87,20 @@ impl World {
             server,
             peers: Vec::new(),
             links: Links::default(),
+            tampers: false,
             wire: Wire::default(),
+            envelopes: Vec::new(),
         }
     }
 
     /// Every byte that crossed the network so far, inside TLS.
     pub fn wire(&self) -> &Wire {
         &self.wire
+    }
+
+    /// Every envelope that was sent so far, and by whom.
+    pub fn envelopes(&self) -> &[(String, Envelope)] {
+        &self.envelopes
     }
 
     /// The rendezvous' date, and everybody's whose clock is right.

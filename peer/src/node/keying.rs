@@ -337,6 +337,9 @@ impl Node {
         let (Some(contact), Some(link)) = (contact, link) else { return };
         let repaired = Repaired { link, device, session: session.id() };
         self.keep_session(device, session);
+        // What could not be opened may have been a receipt.
+        self.outbox.start_again(&contact);
+        self.ready.insert(contact.clone());
         self.changes.push(Change::FindLastReceived(contact, LAST_RECEIVED));
         self.awaiting.push_back(Awaiting::LastReceived(repaired));
     }

@@ -107,14 +107,22 @@ impl Outbox {
     }
 
     /// What was sealed for a contact's `device` cannot be opened there: it is sealed anew, and goes
-    /// again from the start.
+    /// again.
     pub(super) fn reseal(&mut self, contact: &Username, device: DeviceId) {
-        let Some(queue) = self.queues.get_mut(contact) else { return };
-        for message in &mut queue.messages {
-            message.sealed.take_if(|sealed| sealed.device == device);
+        if let Some(queue) = self.queues.get_mut(contact) {
+            for message in &mut queue.messages {
+                message.sealed.take_if(|sealed| sealed.device == device);
+            }
         }
-        queue.link = None;
-        queue.taken = 0;
+        self.start_again(contact);
+    }
+
+    /// Everything that waits for a contact goes again, from the first: receipts may have been lost.
+    pub(super) fn start_again(&mut self, contact: &Username) {
+        if let Some(queue) = self.queues.get_mut(contact) {
+            queue.link = None;
+            queue.taken = 0;
+        }
     }
 
     /// Removes what `contact` has acknowledged, and returns its ids. Only what was sealed can

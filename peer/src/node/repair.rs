@@ -59,9 +59,14 @@ impl Repairs {
         repair.is_some_and(|repair| std::mem::take(&mut repair.under_way))
     }
 
-    /// A message of a device was opened.
+    /// A message of a device was opened: the next repair need not wait. One that is wanted stays so,
+    /// because what could not be opened is not sent again by itself.
     pub(super) fn opened(&mut self, device: DeviceId) {
-        self.by_device.remove(&device);
+        let Some(repair) = self.by_device.get_mut(&device) else { return };
+        repair.tries = 0;
+        if !repair.wanted && !repair.under_way {
+            self.by_device.remove(&device);
+        }
     }
 
     /// When the next of those may be started that had to wait.
@@ -104,5 +109,16 @@ mod tests {
         repairs.opened(DEVICE);
         repairs.want(DEVICE);
         assert_eq!(repairs.due(now), [DEVICE]);
+    }
+
+    #[test]
+    fn what_opens_meanwhile_cancels_no_repair() {
+        let (mut repairs, now) = (Repairs::default(), Timestamp::from_millis(1000));
+        repairs.want(DEVICE);
+        repairs.opened(DEVICE);
+        assert_eq!(repairs.due(now), [DEVICE]);
+        repairs.start(DEVICE, now);
+        repairs.opened(DEVICE);
+        assert!(repairs.started(DEVICE));
     }
 }

@@ -7,6 +7,7 @@ use parlor::node::input::{Input, LinkId, NetInput};
 use parlor_common::identity::DeviceKey;
 use parlor_common::wire::peer::{MAX_PEER_FRAME, PeerFrame};
 use parlor_common::wire::{FrameDecoder, frame};
+use rand::RngExt;
 
 use super::World;
 use super::agenda::Happening;
@@ -163,9 +164,26 @@ impl World {
 
     pub(super) fn send_frame(&mut self, id: PeerId, link: LinkId, what: &PeerFrame) {
         let Some(&(link, side)) = self.peers[id.0].links.get(&link) else { return };
-        if self.links.all[link].sides[side].state == State::Open {
+        if self.links.all[link].sides[side].state != State::Open {
+            return;
+        }
+        let copies = match what {
+            PeerFrame::Envelope(envelope) => {
+                let home = self.peers[id.0].home().to_owned();
+                self.envelopes.push((home, envelope.clone()));
+                if self.tampers { self.rng.random_range(0..3) } else { 1 }
+            }
+            _ => 1,
+        };
+        for _ in 0..copies {
             self.send_bytes(link, side, frame(&what.encode()));
         }
+    }
+
+    /// From now on envelopes on links are lost, repeated and put out of order, as a carrier might
+    /// that holds them; or not any more.
+    pub fn tamper(&mut self, tampers: bool) {
+        self.tampers = tampers;
     }
 
     fn send_bytes(&mut self, link: usize, from: usize, bytes: Vec<u8>) {
@@ -177,6 +195,9 @@ impl World {
     }
 
     fn link_arrival(&mut self, link: usize, side: usize) -> Duration {
+        if self.tampers {
+            return self.now + self.latency();
+        }
         let at = self.arrival(self.links.all[link].sides[side].last_arrival);
         self.links.all[link].sides[side].last_arrival = at;
         at

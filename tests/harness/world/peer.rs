@@ -62,6 +62,16 @@ impl Peer {
         &self.home
     }
 
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Puts another store in the place of its own.
+    pub(super) fn put_back(&mut self, store: Store) {
+        assert!(self.node.is_none(), "{} is up", self.home);
+        self.store = store;
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.node.is_some()
     }

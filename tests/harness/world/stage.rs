@@ -170,6 +170,11 @@ impl World {
         sent
     }
 
+    /// How many sessions a peer has agreed on, in all of its lives.
+    pub fn agreed(&self, home: &str) -> usize {
+        self.told(home).iter().filter(|event| matches!(event, Event::Agreed { .. })).count()
+    }
+
     fn knows_itself_online(&self, home: &str) -> bool {
         let mut told = self.told_lately(home).iter().rev();
         told.find_map(|event| match event {
