@@ -205,6 +205,11 @@ impl SignedDeviceList {
         self.list.account_key
     }
 
+    /// Which list it claims to be.
+    pub fn claimed_mark(&self) -> ListMark {
+        ListMark { version: self.list.version, hash: self.list.hash() }
+    }
+
     /// Checks that it is a well-formed list of account `name`, signed by `account_key`.
     pub fn verify(
         self,

@@ -13,6 +13,7 @@
 //! | `padding` | hides a message's length |
 //! | `kdf` | every derivation, with its label |
 //! | `stored` | reading what was stored |
+//! | [`safety_number`] | 60 digits that two people compare |
 //! | [`self_test`] | known answers, for `parlor doctor` |
 //!
 //! The path of a message: [`session::Session::seal`] asks the ratchet for the next message key,
@@ -32,6 +33,7 @@ mod kdf;
 mod padding;
 pub mod prekey;
 mod ratchet;
+pub mod safety_number;
 pub mod self_test;
 pub mod session;
 mod stored;

@@ -10,11 +10,13 @@
 //! | `agenda.rs` | what is going to happen, and when |
 //! | `peer.rs` | a peer: its store, which survives, and its node, which does not |
 //! | `rendezvous.rs` | the rendezvous, and connections to it |
+//! | `lies.rs` | a rendezvous that shows people other device lists than there are |
 //! | `links.rs` | links between peers |
 //! | `visitor.rs` | raw clients of the rendezvous: registration, login, and what nobody should do |
 //! | `stage.rs` | the words of a story |
 
 mod agenda;
+mod lies;
 mod links;
 mod peer;
 mod rendezvous;

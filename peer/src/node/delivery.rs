@@ -63,7 +63,7 @@ impl Node {
             ContactState::Blocked => Err(IntentError::Blocked(to.clone())),
             ContactState::Asked | ContactState::Mutual => {
                 let stopped = known.record.verified && known.record.changed_key.is_some();
-                if stopped { Err(IntentError::KeyMismatch(to.clone())) } else { Ok(()) }
+                if stopped { Err(IntentError::KeyChanged(to.clone())) } else { Ok(()) }
             }
         }
     }
@@ -133,7 +133,8 @@ impl Node {
         let message = self.outbox.next(contact, link)?;
         let id = message.id;
         let (sent_at, text) = (message.sent_at, message.text.clone());
-        let plaintext = Content::Text { id, sent_at, text }.encode();
+        let lists = self.sessions.begins(device).then(|| self.lists_for(contact));
+        let plaintext = Content::Text { id, sent_at, text, lists }.encode();
         let Some(sealed) = self.sessions.seal(device, &plaintext, rng) else {
             self.ask_for_bundle(link, device);
             return None;
@@ -234,9 +235,9 @@ impl Node {
     }
 
     fn keep_session(&mut self, device: DeviceId, session: Session) {
-        if let Some(contact) = self.contacts.name_of(device) {
-            self.events.push_back(Event::Agreed { contact, session: session.id() });
-        }
+        // The device may have been taken off its account's list since.
+        let Some(contact) = self.contacts.name_of(device) else { return };
+        self.events.push_back(Event::Agreed { contact, session: session.id() });
         if let Some(gone) = self.sessions.insert(device, session) {
             self.outbox.session_gone(gone);
             self.changes.push(Change::RemoveSession(device, gone));
@@ -347,7 +348,8 @@ impl Node {
 
     fn handle_content(&mut self, link: LinkId, plaintext: &[u8], envelope: &Envelope, now: Now) {
         match Content::parse(plaintext) {
-            Ok(Content::Text { id, sent_at, text }) => {
+            Ok(Content::Text { id, sent_at, text, lists }) => {
+                self.handle_lists(link, lists, now);
                 self.receive(
                     link,
                     Incoming {
@@ -368,7 +370,10 @@ impl Node {
                     now,
                 );
             }
-            Ok(Content::Receipt { delivered }) => self.delivered(link, &delivered),
+            Ok(Content::Receipt { delivered, lists }) => {
+                self.handle_lists(link, lists, now);
+                self.delivered(link, &delivered);
+            }
             Ok(Content::Unknown) => tracing::debug!("a message of an unknown type is ignored"),
             Err(error) => self.handle_failure(link, &error, now),
         }
@@ -408,11 +413,12 @@ impl Node {
     /// Seals receipts for what has arrived in this turn. They are saved with it and leave after.
     pub(super) fn acknowledge(&mut self, rng: &mut dyn CryptoRng) {
         for (link, ids) in std::mem::take(&mut self.receipts) {
-            let Some(Link { device, .. }) = self.paths.get(link) else { continue };
+            let Some(Link { device, contact, .. }) = self.paths.get(link) else { continue };
             let Some((_, entry)) = self.contacts.owner(device) else { continue };
             let device = entry.id;
+            let lists = Some(self.lists_for(contact));
             for delivered in IdRange::cover(&ids).chunks(MAX_RANGES) {
-                let content = Content::Receipt { delivered: delivered.to_vec() }.encode();
+                let content = Content::Receipt { delivered: delivered.to_vec(), lists }.encode();
                 if let Some(Ok(sealed)) = self.sessions.seal(device, &content, rng) {
                     self.transmit(link, PeerFrame::Envelope(sealed.envelope));
                 }

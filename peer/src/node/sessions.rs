@@ -69,6 +69,12 @@ impl Sessions {
         self.by_device.get(&device).is_some_and(|kept| !kept.is_empty())
     }
 
+    /// Whether what is sealed for `device` now is one of a session's first messages.
+    pub(super) fn begins(&self, device: DeviceId) -> bool {
+        let kept = self.by_device.get(&device);
+        kept.is_none_or(|kept| kept.iter().all(|kept| !kept.session.has_heard()))
+    }
+
     /// Keeps a new session. Returns the one that has to go for it.
     pub(super) fn insert(&mut self, device: DeviceId, session: Session) -> Option<SessionId> {
         let id = session.id();
