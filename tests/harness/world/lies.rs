@@ -3,8 +3,16 @@
 use std::collections::BTreeMap;
 
 use parlor::account::LoggingIn;
-use parlor_common::device_list::SignedDeviceList;
-use parlor_common::wire::rendezvous::{LoggedIn, LoginStarted, Request};
+use parlor::crypto::group::KeyPair;
+use parlor::node::record::Identity;
+use parlor::opaque::{Parties, Registration};
+use parlor_common::Blob;
+use parlor_common::device_list::{DeviceEntry, DeviceList, SignedDeviceList};
+use parlor_common::id::Username;
+use parlor_common::identity::{AccountSecret, DeviceSecret};
+use parlor_common::wire::rendezvous::{
+    self, Done, LoggedIn, LoginStarted, RegisterStarted, Request,
+};
 use serde_json::Value;
 
 use super::World;
@@ -91,5 +99,37 @@ impl World {
         self.leave(visitor);
         let Request::DeviceAdd { devices } = request else { panic!("it adds a device") };
         devices
+    }
+}
+
+impl World {
+    /// Registers an account whose account key the story holds, as nobody should, with one device
+    /// that becomes a running peer called like it.
+    pub fn register_with_key(&mut self, name: &str, account: &AccountSecret) {
+        let device = self.new_device();
+        let device = DeviceSecret::from_seed(&device.key().expose_seed());
+        let mut visitor = self.visit(device.public());
+        let (server, date, password) = (self.server(), self.date(), password_of(name));
+        let name: Username = name.parse().unwrap();
+        let (opaque, message) = Registration::start(password.as_bytes(), &mut self.rng).unwrap();
+        let request = Request::RegisterStart { name: name.clone(), message: Blob(message) };
+        let started: RegisterStarted = self.ask(&mut visitor, &request).unwrap();
+        let parties = Parties { name: &name, server: &server.key.unwrap() };
+        let (message, argon2) = (&started.message.0, started.argon2);
+        let (upload, _) = opaque.finish(message, parties, argon2, &mut self.rng).unwrap();
+        let dh = KeyPair::generate(&mut self.rng);
+        let entry = DeviceEntry::new(device.public(), dh.public().to_bytes(), date);
+        let list = DeviceList::first(name.clone(), account.public(), entry, date);
+        let devices = list.sign(account, None);
+        let request = Request::RegisterFinish(Box::new(rendezvous::Registration {
+            upload: Blob(upload),
+            devices: devices.clone(),
+            account_box: Blob(vec![1; 80]),
+            recovery_box: Blob(vec![1; 80]),
+        }));
+        let Done {} = self.ask(&mut visitor, &request).unwrap();
+        self.leave(visitor);
+        let (home, account_key) = (name.to_string(), account.public());
+        self.move_in(&home, Identity { name, server, account_key, devices, device, dh });
     }
 }
