@@ -1,4 +1,9 @@
-//! The signed list of an account's devices: who may speak for the account.
+//! The signed list of an account's devices: who may speak for the account. What a list says to
+//! somebody who knows an earlier one is in `news.rs`.
+
+mod news;
+
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,6 +16,8 @@ use crate::identity::{
 };
 use crate::prekey::DhPublicBytes;
 use crate::time::Timestamp;
+
+pub use self::news::ListNews;
 
 /// An account has no more devices than this.
 pub const MAX_DEVICES: usize = 16;
@@ -60,6 +67,16 @@ impl TryFrom<Blob> for ListHash {
     }
 }
 
+/// Names one list of an account: peers tell each other which they have and which they have seen, so
+/// that a list that is withheld from one of them is noticed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ListMark {
+    /// Its version.
+    pub version: u64,
+    /// Its hash.
+    pub hash: ListHash,
+}
+
 /// An account's devices at one version.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DeviceList {
@@ -103,10 +120,7 @@ impl DeviceList {
     ) -> SignedDeviceList {
         let fields = self.fields();
         let signature = account.sign(Label::DeviceList, &fields);
-        let cosignature = cosigner.map(|device| Cosignature {
-            device: device.public(),
-            signature: device.sign(Label::DeviceList, &fields),
-        });
+        let cosignature = cosigner.map(|device| Cosignature::by(device, &fields));
         SignedDeviceList { list: self, signature, cosignature }
     }
 
@@ -132,13 +146,21 @@ impl DeviceList {
     }
 }
 
-/// The signature of a device of the version before.
+/// The signature of a device of the version before. The list's hash does not cover it, so that it
+/// can be added later.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Cosignature {
     /// The device that signed.
     pub device: DeviceKey,
     /// Its signature over the new list.
     pub signature: Signature,
+}
+
+impl Cosignature {
+    fn by(device: &DeviceSecret, fields: &Fields) -> Self {
+        let signature = device.sign(Label::DeviceList, fields);
+        Self { device: device.public(), signature }
+    }
 }
 
 /// A list as it travels: unchecked until [`SignedDeviceList::verify`].
@@ -156,11 +178,14 @@ pub enum DeviceListError {
     /// A signature does not hold.
     #[error("the device list's signature does not hold")]
     BadSignature,
+    /// It is another list than the known one of the same version.
+    #[error("the device list is another than the known one of the same version")]
+    Forked,
     /// No or too many devices, a wrong device id, or a broken version.
     #[error("the device list is malformed")]
     Malformed,
-    /// It is lower than the version that is known, or another list of the same version.
-    #[error("the device list is older than, or differs from, the one that is known")]
+    /// It is lower than the version that is known.
+    #[error("the device list is older than the one that is known")]
     RolledBack,
     /// It is another account's, by name or by key.
     #[error("the device list is another account's")]
@@ -180,6 +205,11 @@ impl SignedDeviceList {
         self.list.account_key
     }
 
+    /// Which list it claims to be.
+    pub fn claimed_mark(&self) -> ListMark {
+        ListMark { version: self.list.version, hash: self.list.hash() }
+    }
+
     /// Checks that it is a well-formed list of account `name`, signed by `account_key`.
     pub fn verify(
         self,
@@ -197,24 +227,47 @@ impl SignedDeviceList {
         if let Some(cosignature) = &self.cosignature {
             cosignature.device.verify(Label::DeviceList, &fields, &cosignature.signature)?;
         }
-        Ok(VerifiedDeviceList(self))
+        let hash = self.list.hash();
+        Ok(VerifiedDeviceList { signed: self, hash })
     }
 }
 
 /// A list whose signatures hold for the account that it was expected of.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct VerifiedDeviceList(SignedDeviceList);
+pub struct VerifiedDeviceList {
+    signed: SignedDeviceList,
+    #[serde(skip)]
+    hash: ListHash,
+}
 
 impl VerifiedDeviceList {
     /// The list.
     pub fn list(&self) -> &DeviceList {
-        &self.0.list
+        &self.signed.list
     }
 
     /// The list as it travels.
     pub fn signed(&self) -> &SignedDeviceList {
-        &self.0
+        &self.signed
+    }
+
+    /// Its version and its hash.
+    pub fn mark(&self) -> ListMark {
+        ListMark { version: self.list().version, hash: self.hash }
+    }
+
+    /// The device whose signature stands beside the account key's.
+    pub fn cosigner(&self) -> Option<DeviceKey> {
+        self.signed.cosignature.as_ref().map(|cosignature| cosignature.device)
+    }
+
+    /// The same list, signed by `device` too.
+    #[must_use]
+    pub fn cosigned(&self, device: &DeviceSecret) -> Self {
+        let mut cosigned = self.clone();
+        cosigned.signed.cosignature = Some(Cosignature::by(device, &self.list().fields()));
+        cosigned
     }
 
     /// The device that holds `key`.
@@ -241,12 +294,12 @@ impl VerifiedDeviceList {
     /// Whether this list may take the place of `known`: the same version only if it is the same
     /// list, never a lower one.
     pub fn check_follows(&self, known: &Self) -> Result<(), DeviceListError> {
-        let same = self.list().version == known.list().version;
-        let forked = same && self.list().hash() != known.list().hash();
-        if forked || self.list().version < known.list().version {
-            return Err(DeviceListError::RolledBack);
+        let (own, known) = (self.mark(), known.mark());
+        match own.version.cmp(&known.version) {
+            Ordering::Less => Err(DeviceListError::RolledBack),
+            Ordering::Equal if own.hash != known.hash => Err(DeviceListError::Forked),
+            Ordering::Equal | Ordering::Greater => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -331,6 +384,6 @@ mod tests {
         assert_eq!(two.check_follows(&two), Ok(()));
         assert_eq!(one.check_follows(&two), Err(DeviceListError::RolledBack));
         let fork = verified(one.with_device(entry(3), Timestamp::from_millis(9))).unwrap();
-        assert_eq!(fork.check_follows(&two), Err(DeviceListError::RolledBack));
+        assert_eq!(fork.check_follows(&two), Err(DeviceListError::Forked));
     }
 }

@@ -42,6 +42,17 @@ pub enum Command {
     /// Ask, answer and list contacts
     #[command(subcommand)]
     Contact(ContactCommand),
+    /// Print the number that you and a contact compare, to know that nobody stands in between
+    SafetyNumber {
+        /// With whom
+        contact: Username,
+    },
+    /// List the account's devices
+    Devices {
+        /// What else to do with them
+        #[command(subcommand)]
+        command: Option<DevicesCommand>,
+    },
     /// Send a message and wait until it is delivered
     Send(SendArgs),
     /// Print what happens, until interrupted
@@ -98,7 +109,7 @@ pub enum ContactCommand {
     List,
     /// List those who wait for your answer
     Requests,
-    /// Accept somebody who has asked, or a contact's changed key
+    /// Accept somebody who has asked, or a contact's changed key or new device
     Accept {
         /// Whom
         name: Username,
@@ -113,6 +124,18 @@ pub enum ContactCommand {
         /// Whom
         name: Username,
     },
+    /// Mark a contact as verified: you have compared safety numbers
+    Verify {
+        /// Whom
+        name: Username,
+    },
+}
+
+/// Subcommands of `devices`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum DevicesCommand {
+    /// Sign for the account's newest device from this one, so that contacts trust it
+    Confirm,
 }
 
 /// Arguments of `send`.

@@ -7,12 +7,15 @@ mod account;
 mod chat;
 mod contact;
 mod demo;
+mod devices;
 mod error;
 mod history;
 mod host;
 mod listen;
+mod notice;
 mod password;
 mod print;
+mod safety_number;
 mod send;
 mod session;
 mod whoami;
@@ -25,7 +28,7 @@ use directories::ProjectDirs;
 
 use self::error::CliError;
 use self::print::Printer;
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, DevicesCommand};
 use crate::profile::Home;
 
 /// What every command is told.
@@ -76,6 +79,11 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliEr
         Command::Whoami => whoami::whoami(context),
         Command::Link => whoami::link(context),
         Command::Contact(command) => contact::run(context, command).await,
+        Command::SafetyNumber { contact } => safety_number::run(context, &contact),
+        Command::Devices { command: None } => devices::list(context).await,
+        Command::Devices { command: Some(DevicesCommand::Confirm) } => {
+            devices::confirm(context).await
+        }
         Command::Send(args) => send::run(context, args).await,
         Command::Listen => listen::run(context).await,
         Command::History(args) => history::run(context, &args),

@@ -15,6 +15,7 @@
 //! | `padding` | hides a message's length |
 //! | `kdf` | every derivation, with its label |
 //! | `stored` | reading what was stored |
+//! | [`safety_number`] | 60 digits that two people compare |
 //! | [`self_test`] | known answers, for `parlor doctor` |
 //! | [`vectors`] | what others can check their own implementation with |
 //!

@@ -14,6 +14,7 @@
 //! | [`input`], [`output`], [`record`], [`work`], [`content`] | the values that go in and out |
 //! | `server` over `rendezvous` | what is asked of the rendezvous, and what it says |
 //! | `people` over `contacts` | requests, answers, contacts and their devices |
+//! | `devices`, `lists` | what device lists mean, and whether everybody is shown the same |
 //! | `linking` over `paths`, `offers`, `dialing` | offers, dials, links |
 //! | `delivery` over `outbox` | messages and receipts |
 //! | `keying` over `sessions`, `agreements`, `replays`, `repair`, `patience` | shared keys: envelopes are opened, sessions made and mended |
@@ -23,10 +24,12 @@ mod agreements;
 mod contacts;
 pub mod content;
 mod delivery;
+mod devices;
 mod dialing;
 pub mod input;
 mod keying;
 mod linking;
+mod lists;
 mod offers;
 mod outbox;
 pub mod output;
@@ -60,6 +63,7 @@ use self::contacts::Contacts;
 use self::dialing::DialBudget;
 use self::input::{Input, Intent, LinkId, LocalAddress, NetInput, Now, Token};
 use self::keying::Repaired;
+use self::lists::ListWatch;
 use self::offers::Offers;
 use self::outbox::Outbox;
 use self::output::{Event, Incoming, IntentError, Transmit};
@@ -86,6 +90,7 @@ pub struct Node {
     rendezvous: Rendezvous<Purpose>,
     sign_in: server::SignIn,
     contacts: Contacts,
+    lists: ListWatch,
 
     local: Vec<LocalAddress>,
     observed: Option<SocketAddr>,
@@ -167,6 +172,7 @@ impl Node {
             rendezvous: Rendezvous::new(now.timer),
             sign_in: server::SignIn::default(),
             contacts: Contacts::new(contacts),
+            lists: ListWatch::default(),
             local: Vec::new(),
             observed: None,
             paths: Paths::new(me.device.public()),
@@ -227,6 +233,8 @@ impl Node {
             Intent::AcceptContact { name } => self.accept_contact(token, &name, now),
             Intent::DeclineContact { name } => self.decline_contact(token, name),
             Intent::RemoveContact { name } => self.remove_contact(token, name),
+            Intent::VerifyContact { name } => self.verify_contact(token, &name),
+            Intent::ConfirmDevices { list } => self.confirm_devices(token, list),
             Intent::Send { to, text } => self.send(token, to, text, now),
             Intent::Printed { rows } => {
                 self.changes.push(Change::MarkPrinted(rows));

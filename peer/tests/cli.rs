@@ -269,6 +269,77 @@ fn a_link_with_another_account_key_is_refused() {
 }
 
 #[test]
+fn two_people_compare_one_number_and_mark_each_other_verified() {
+    let mut stage = Stage::open();
+    stage.register("alice");
+    stage.register("bob");
+    assert_eq!(stage.run("alice", &["safety-number", "bob"]).code, 1, "no contact");
+    assert_eq!(stage.run("alice", &["contact", "verify", "bob"]).code, 1, "no contact");
+    assert_eq!(stage.run("alice", &["safety-number", "../x"]).code, 2);
+    stage.befriend("alice", "bob");
+    let number = |stage: &Stage, who: &str, with: &str| {
+        let ended = stage.run(who, &["safety-number", with, "--json"]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        json(&ended.out)["safety_number"].as_str().unwrap().to_owned()
+    };
+    let digits = number(&stage, "alice", "bob");
+    assert_eq!(digits.len(), 60);
+    assert!(digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let listener = stage.listen("bob");
+    assert_eq!(number(&stage, "bob", "alice"), digits, "beside the process that has the profile");
+    drop(listener);
+    let shown = stage.run("alice", &["safety-number", "bob"]).out;
+    let groups: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!((groups.len(), groups.concat()), (12, digits.clone()));
+    assert!(groups.iter().all(|group| group.len() == 5));
+
+    // A person's own word needs no rendezvous.
+    stage.stop_rendezvous();
+    assert_eq!(number(&stage, "alice", "bob"), digits);
+    let verified = stage.run("alice", &["contact", "verify", "bob"]);
+    assert_eq!((verified.code, verified.err.as_str()), (0, ""), "{verified:?}");
+    let contact = json(&stage.run("alice", &["contact", "list", "--json"]).out);
+    assert_eq!((&contact["name"], &contact["verified"]), (&"bob".into(), &true.into()));
+}
+
+#[test]
+fn an_earlier_device_confirms_a_new_one() {
+    let stage = Stage::open();
+    stage.register("alice");
+    stage.register("bob");
+    stage.befriend("alice", "bob");
+    assert_eq!(stage.run("alice", &["contact", "verify", "bob"]).code, 0);
+    let nothing = stage.run("bob", &["devices", "confirm"]);
+    assert_eq!(nothing.code, 1, "{nothing:?}");
+    assert_eq!(stage.account("phone", "login", "bob", &stage.link, "password").code, 0);
+
+    let devices = |home: &str| -> Vec<Value> {
+        let ended = stage.run(home, &["devices", "--json"]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.out.lines().map(json).collect()
+    };
+    let flags =
+        |device: &Value| ["this", "newest", "by_password_alone"].map(|flag| device[flag] == true);
+    let listed = devices("bob");
+    assert_eq!(flags(&listed[0]), [true, false, false]);
+    assert_eq!(flags(&listed[1]), [false, true, true]);
+
+    let contact = json(&stage.run("alice", &["contact", "list", "--json"]).out);
+    assert_eq!(contact["unsigned_devices"][0], listed[1]["device"], "it is held");
+    let elsewhere = stage.run("phone", &["devices", "confirm"]);
+    assert_eq!(elsewhere.code, 1, "{elsewhere:?}");
+    let confirmed = stage.run("bob", &["devices", "confirm", "--json"]);
+    assert_eq!(confirmed.code, 0, "{confirmed:?}");
+    assert_eq!(confirmed.out.lines().map(json).collect::<Vec<_>>(), listed, "what it signs");
+    assert_eq!(flags(&devices("phone")[1]), [true, true, false]);
+
+    let mut phone = stage.listen("phone");
+    let sent = stage.run("alice", &["send", "bob", "to your phone"]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    assert_eq!(phone.next_message()["text"], "to your phone");
+}
+
+#[test]
 fn usage_and_text_that_cannot_be_sent_end_with_2() {
     let stage = Stage::open();
     stage.register("alice");

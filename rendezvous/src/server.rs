@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `arrivals.rs` | none: connections that come and go |
 //! | `accounts.rs` | `register.*`, `login.*` |
+//! | `cosigning.rs` | `device.cosign` |
 //! | `directory.rs` | `user.get`, `device.add` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
 //! | `prekeys.rs` | `prekeys.*`, `device.start` |
@@ -18,6 +19,7 @@ mod accounts;
 mod arrivals;
 mod connections;
 mod contacts;
+mod cosigning;
 mod directory;
 mod output;
 mod prekeys;
@@ -102,6 +104,8 @@ enum After {
     UserGet,
     DeviceAddCheck { name: Username, devices: Box<SignedDeviceList> },
     DeviceAddDone(Identity),
+    DeviceCosignCheck { name: Username, devices: Box<SignedDeviceList> },
+    DeviceCosignDone(Username),
     ContactList,
     ContactRequest { from: Username, to: Username },
     ContactAnswer { by: Username, asker: Username },
@@ -229,6 +233,7 @@ impl Server {
             Request::LoginStart { name, message } => self.login_start(asker, name, message.0),
             Request::LoginFinish { message } => self.login_finish(asker, &message.0),
             Request::DeviceAdd { devices } => self.device_add(asker, devices, now),
+            Request::DeviceCosign { devices } => self.device_cosign(asker, devices),
             Request::UserGet { name } => self.user_get(asker, name),
             Request::ContactList {} => self.contact_list(asker),
             Request::ContactRequest { name, card } => self.contact_request(asker, name, *card, now),
@@ -269,6 +274,10 @@ impl Server {
                 self.device_add_check(asker, &name, *devices, answer)
             }
             After::DeviceAddDone(identity) => self.device_added(asker, identity, &answer),
+            After::DeviceCosignCheck { name, devices } => {
+                self.device_cosign_check(asker, name, *devices, answer)
+            }
+            After::DeviceCosignDone(name) => self.device_cosigned(asker, name, &answer),
             After::ContactList => Self::contact_listed(answer),
             After::ContactRequest { from, to } => self.contact_requested(&from, &to, &answer),
             After::ContactAnswer { by, asker } => self.contact_answered(&by, &asker, &answer),

@@ -66,6 +66,13 @@ pub enum Request {
         /// The next list.
         devices: SignedDeviceList,
     },
+    /// Puts the signature of this connection's device on the account's list in force, which no
+    /// device has signed; it must not be the newest device. Replied to with [`Done`].
+    #[serde(rename = "device.cosign")]
+    DeviceCosign {
+        /// The list in force, with the cosignature.
+        devices: SignedDeviceList,
+    },
     /// Replied to with [`User`].
     #[serde(rename = "user.get")]
     UserGet {
@@ -427,7 +434,8 @@ pub enum Event {
         /// Its signed offer.
         offer: Box<Offer>,
     },
-    /// A newer device of the account receives from now on.
+    /// The account's device list has changed: it has a newer device, or an earlier one has signed
+    /// for the newest.
     NewDevice {},
     /// The same device key connected again: this connection ends.
     Replaced {},

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::error::{CliError, NOT_DELIVERED};
 use super::listen::{Line, render};
+use super::notice;
 use super::session::{Session, interrupted};
 use crate::node::input::{Intent, MAX_TEXT};
 use crate::node::output::{Event, Incoming, IntentError};
@@ -128,7 +129,7 @@ impl Chat<'_> {
                 {
                     self.pending.remove(id);
                 }
-                if self.context.printer.is_json()
+                if (self.context.printer.is_json() || notice::render(&event).is_some())
                     && let Some((json, text)) = render(&event)
                 {
                     self.context.printer.line(&json, &text)?;

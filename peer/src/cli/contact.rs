@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use parlor_common::id::Username;
 use parlor_common::link::ServerAddress;
 use serde_json::{Value, json};
 
 use super::Context;
 use super::error::CliError;
+use super::notice;
 use super::session::Session;
 use crate::args::{ContactArg, ContactCommand};
 use crate::node::input::Intent;
@@ -26,16 +28,46 @@ pub(super) async fn run(context: &Context, command: ContactCommand) -> Result<Ex
             let asking = |state| state == ContactState::Asking;
             list(context, "parlor contact requests", asking).await
         }
-        ContactCommand::Accept { name } => {
-            change(context, "parlor contact accept", Intent::AcceptContact { name }).await
-        }
+        ContactCommand::Accept { name } => accept(context, name).await,
         ContactCommand::Decline { name } => {
             change(context, "parlor contact decline", Intent::DeclineContact { name }).await
         }
         ContactCommand::Remove { name } => {
             change(context, "parlor contact remove", Intent::RemoveContact { name }).await
         }
+        ContactCommand::Verify { name } => verify(context, name).await,
     }
+}
+
+/// Accepts somebody. What was written for a key that is no more is not sent to the new one.
+async fn accept(context: &Context, name: Username) -> Result<ExitCode, CliError> {
+    let reader = context.home.open_read_only()?;
+    let waiting = reader.waiting(&name)?;
+    let known = reader.contacts()?.into_iter().find(|listed| listed.contact.name == name);
+    let key_changed = known.is_some_and(|listed| listed.contact.changed_key.is_some());
+    let accepted = Intent::AcceptContact { name: name.clone() };
+    let ended = change(context, "parlor contact accept", accepted).await?;
+    if key_changed && waiting > 0 {
+        context.printer.note(&format!(
+            "{waiting} written for {name}'s old key will not be sent to the new one and count as \
+             failed; send again what {name} is to read"
+        ));
+    }
+    Ok(ended)
+}
+
+/// Needs no rendezvous: it is the person's own word.
+async fn verify(context: &Context, name: Username) -> Result<ExitCode, CliError> {
+    let mut session = Session::start(context, "parlor contact verify")?;
+    let verified = session.intend(Intent::VerifyContact { name: name.clone() }).await;
+    session.end().await?;
+    verified?;
+    let contacts = context.home.open_read_only()?.contacts()?;
+    let known = contacts.iter().find(|listed| listed.contact.name == name);
+    if let Some(text) = known.and_then(|listed| notice::standing(&listed.contact)) {
+        context.printer.note(&text);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn add(context: &Context, who: ContactArg) -> Result<ExitCode, CliError> {
@@ -106,11 +138,17 @@ fn print(context: &Context, listed: &ListedContact) -> Result<(), CliError> {
     let json = json!({
         "name": contact.name, "state": contact.state, "verified": contact.verified,
         "account_key": contact.account_key, "policy": contact.policy, "online": online,
+        "key_changed": contact.changed_key.is_some(), "unsigned_devices": contact.unsigned,
     });
     let state = json.get("state").and_then(Value::as_str).unwrap_or_default();
     let verified = if contact.verified { ", verified" } else { "" };
     let presence = if *online { ", online" } else { "" };
     let changed = if contact.changed_key.is_some() { ", account key has changed" } else { "" };
-    let text = format!("{} ({state}{verified}{presence}{changed})", contact.name);
+    let devices = match (contact.unsigned.is_empty(), contact.verified) {
+        (true, _) => "",
+        (false, true) => ", a new device is held",
+        (false, false) => ", a device was added by password alone",
+    };
+    let text = format!("{} ({state}{verified}{presence}{changed}{devices})", contact.name);
     Ok(context.printer.line(&json, &text)?)
 }

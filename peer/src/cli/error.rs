@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use parlor_common::device_list::DeviceListError;
 use parlor_common::wire::rendezvous::ErrorCode;
 use thiserror::Error;
 
@@ -44,6 +45,8 @@ pub(super) enum CliError {
         "the link is for another rendezvous ({theirs}) than your own ({own}); Parlor talks through one rendezvous so far"
     )]
     OtherServer { theirs: String, own: String },
+    #[error("the account's device list in this profile does not hold: {0}")]
+    OwnDevices(DeviceListError),
     #[error("{0}")]
     Password(String),
     #[error(transparent)]
@@ -118,6 +121,7 @@ impl CliError {
             | Self::Lock(_)
             | Self::NoHome
             | Self::OtherServer { .. }
+            | Self::OwnDevices(_)
             | Self::Password(_)
             | Self::Profile(_)
             | Self::Read(_)
@@ -158,10 +162,16 @@ fn exit_of_intent(error: &IntentError) -> Exit {
         IntentError::EmptyText | IntentError::TextTooLong(_) => Exit::Usage,
         IntentError::Refused { .. } => Exit::Refused,
         IntentError::Unreachable => Exit::Unreachable,
-        IntentError::KeyMismatch(_) | IntentError::WrongServerKey => Exit::KeyMismatch,
+        IntentError::KeyChanged(_) | IntentError::KeyMismatch(_) | IntentError::WrongServerKey => {
+            Exit::KeyMismatch
+        }
         IntentError::Blocked(_)
+        | IntentError::ConfirmElsewhere
+        | IntentError::DevicesChanged
+        | IntentError::NoKey(_)
         | IntentError::NoRequest(_)
         | IntentError::NotAccepted(_)
+        | IntentError::NothingToConfirm
         | IntentError::Oneself(_)
         | IntentError::UnknownContact(_)
         | IntentError::Unsound(..) => Exit::Failed,

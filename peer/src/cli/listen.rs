@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::error::CliError;
 use super::history::state_word;
+use super::notice;
 use super::session::{Session, interrupted};
 use crate::node::input::Intent;
 use crate::node::output::{Event, Incoming};
@@ -152,28 +153,18 @@ pub(super) fn render(event: &Event) -> Option<(Value, String)> {
             });
             (json, format!("* {contact} is reached directly at {address} ({rtt} ms)"))
         }
-        Event::BundleRefused { contact, error } => {
-            let json = json!({
-                "event": "bundle_refused", "contact": contact, "reason": error.to_string(),
-            });
-            (json, format!("* keys that were served for {contact} were refused: {error}"))
-        }
-        Event::IdentityChanged { contact } => {
-            let json = json!({ "event": "identity_changed", "contact": contact });
-            (
-                json,
-                format!(
-                    "* {contact}'s account key has changed: a new account under the old name, or \
-                 somebody in between. Nothing is sent until you decide: parlor contact accept \
-                 {contact}"
-                ),
-            )
+        Event::BundleRefused { .. }
+        | Event::ContactDevices { .. }
+        | Event::IdentityChanged { .. }
+        | Event::ListFault { .. }
+        | Event::NewDevice { .. } => {
+            let (json, text) = notice::render(event)?;
+            (json, format!("* {text}"))
         }
         Event::Agreed { .. }
         | Event::ContactAccepted { .. }
         | Event::Done { .. }
         | Event::Message(_)
-        | Event::NewDevice
         | Event::Offline(_)
         | Event::Online
         | Event::Queued { .. }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::error::{CliError, NOT_DELIVERED};
 use super::history::state_word;
+use super::notice;
 use super::session::{Session, interruptible, refused};
 use crate::args::{SendArgs, Wait};
 use crate::node::input::{Intent, MAX_TEXT, ServerDown, Token};
@@ -44,12 +45,25 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, C
         return Err(CliError::Interrupted);
     };
     progress.print(context, id, &args.contact)?;
+    if !matches!(waited, Ok(true)) {
+        say_what_holds(context, &args.contact)?;
+    }
     ended?;
     match waited {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) | Err(CliError::Interrupted) => Ok(ExitCode::from(NOT_DELIVERED)),
         Err(error) => Err(error),
     }
+}
+
+/// A message may wait for the person's own decision.
+fn say_what_holds(context: &Context, contact: &Username) -> Result<(), CliError> {
+    let contacts = context.home.open_read_only()?.contacts()?;
+    let known = contacts.iter().find(|listed| listed.contact.name == *contact);
+    if let Some(text) = known.and_then(|listed| notice::standing(&listed.contact)) {
+        context.printer.note(&text);
+    }
+    Ok(())
 }
 
 /// Reads a message from standard input; one line end at its end is cut off.
@@ -90,7 +104,7 @@ impl Progress {
             if self.id.is_some() && self.state >= wanted(wait) {
                 return Ok(self.state != MessageState::Failed);
             }
-            let next = interruptible(session.engine.next());
+            let next = interruptible(session.next());
             // Whether it is saved is known in any case; how far it got beyond that may not be.
             let event = if self.id.is_none() {
                 next.await?

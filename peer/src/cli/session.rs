@@ -6,6 +6,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::error::CliError;
+use super::notice;
+use super::print::Printer;
 use crate::driver::Engine;
 use crate::node::input::{Intent, ServerDown, Token};
 use crate::node::output::Event;
@@ -19,6 +21,7 @@ const ONLINE_TIME: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) engine: Engine,
+    printer: Printer,
     _lock: ProfileLock,
 }
 
@@ -29,7 +32,7 @@ impl Session {
         drop(context.home.open_read_only()?);
         let lock = context.home.lock(command)?;
         let engine = Engine::start(lock.open()?)?;
-        Ok(Self { engine, _lock: lock })
+        Ok(Self { engine, printer: context.printer, _lock: lock })
     }
 
     /// The same, and waits until the rendezvous shows this device online.
@@ -69,10 +72,20 @@ impl Session {
         }
     }
 
+    /// The next event, for commands that show none: what is told of keys and devices is told once,
+    /// and so must not be passed over.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        let event = self.engine.next().await?;
+        if let Some((_, text)) = notice::render(&event) {
+            self.printer.note(&text);
+        }
+        Some(event)
+    }
+
     /// The next event. Where none comes in time, it is the rendezvous that is missing. Where the
     /// engine has ended by itself, ending the session says why.
     async fn next_before(&mut self, deadline: Instant) -> Result<Event, CliError> {
-        match timeout_at(deadline, interruptible(self.engine.next())).await {
+        match timeout_at(deadline, interruptible(self.next())).await {
             Err(_) => Err(CliError::Server(ServerDown::Unreachable)),
             Ok(event) => event?.ok_or(CliError::Interrupted),
         }

@@ -1,13 +1,15 @@
 //! The account's contacts, with their devices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parlor_common::device_list::{
-    DeviceEntry, DeviceListError, SignedDeviceList, VerifiedDeviceList,
+    DeviceEntry, DeviceListError, ListHash, ListMark, ListNews, SignedDeviceList,
+    VerifiedDeviceList,
 };
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::{AccountKey, DeviceKey};
 
+use super::output::{DeviceTrust, ListFault};
 use super::record::{Change, Contact, ContactState, Policy};
 
 /// Contacts by name, and by the keys of their devices.
@@ -29,16 +31,44 @@ pub(super) struct Known {
 }
 
 /// What a device list that was served for a contact means.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum ListVerdict {
-    /// Nothing new.
+    /// An earlier device has signed for those that were added by password alone.
+    Confirmed,
+    /// Nothing new, or nothing that was not told before.
     Known,
-    /// The contact's devices changed, in order.
-    Newer,
+    /// The contact's devices changed; those that are gone must not speak any more.
+    Newer { trust: DeviceTrust, gone: Vec<DeviceId> },
     /// Another account key than the known one: the contact is held.
     OtherKey,
-    /// Refused: older, forked, or it does not hold.
-    Refused(DeviceListError),
+    /// Refused, for the first time.
+    Refused(ListFault),
+}
+
+impl From<DeviceListError> for ListFault {
+    fn from(error: DeviceListError) -> Self {
+        match error {
+            DeviceListError::Forked => Self::Forked,
+            DeviceListError::RolledBack => Self::RolledBack,
+            DeviceListError::BadSignature
+            | DeviceListError::Malformed
+            | DeviceListError::WrongAccount => Self::Unsound,
+        }
+    }
+}
+
+impl Known {
+    /// What a list says after the known one. The first under an account key is trusted as the key.
+    fn news(&self, served: &VerifiedDeviceList) -> Result<ListNews, DeviceListError> {
+        let devices = self.devices.as_ref();
+        devices.map_or(Ok(ListNews::Cosigned), |known| served.news(known, &self.record.unsigned))
+    }
+
+    /// The contact with this list in place of the known one.
+    fn with_list(&self, served: &VerifiedDeviceList, unsigned: BTreeSet<DeviceId>) -> Contact {
+        let devices = Some(served.signed().clone());
+        Contact { devices, unsigned, ..self.record.clone() }
+    }
 }
 
 impl Contacts {
@@ -90,11 +120,12 @@ impl Contacts {
         self.by_name.is_empty()
     }
 
-    /// The mutual contact that has a device with `key`, and the device.
+    /// The mutual contact that has a device with `key`, and the device, unless that is held.
     pub(super) fn owner(&self, key: &DeviceKey) -> Option<(&Known, &DeviceEntry)> {
         let known = self.get(self.by_device.get(key)?)?;
         let device = known.devices.as_ref()?.device(key)?;
-        (known.record.state == ContactState::Mutual).then_some((known, device))
+        let speaks = known.record.state == ContactState::Mutual && !known.record.holds(device.id);
+        speaks.then_some((known, device))
     }
 
     /// The contact that has the device with this id.
@@ -111,11 +142,13 @@ impl Contacts {
         self.by_device.iter().find(|(key, _)| DeviceId::of(key) == device)
     }
 
-    /// The device of `name` that receives, if something may be sealed for it now.
+    /// The device of `name` that receives, if something may be sealed for it now: the newest that
+    /// is not held.
     pub(super) fn recipient(&self, name: &Username) -> Option<&DeviceEntry> {
         let known = self.get(name)?;
         let open = known.record.state == ContactState::Mutual && known.record.changed_key.is_none();
-        known.devices.as_ref().filter(|_| open)?.newest()
+        let devices = &known.devices.as_ref().filter(|_| open)?.list().devices;
+        devices.iter().rev().find(|device| !known.record.holds(device.id))
     }
 
     /// The rendezvous shows a contact online or not. Returns whether that is news.
@@ -124,9 +157,15 @@ impl Contacts {
         known.is_some_and(|known| std::mem::replace(&mut known.online, online) != online)
     }
 
-    /// The version of the newest list of `name` that is known.
-    pub(super) fn list_version(&self, name: &Username) -> Option<u64> {
-        self.get(name)?.devices.as_ref().map(|devices| devices.list().version)
+    /// The newest list of `name` that is known.
+    pub(super) fn list(&self, name: &Username) -> Option<ListMark> {
+        self.get(name)?.devices.as_ref().map(VerifiedDeviceList::mark)
+    }
+
+    /// Whether the list of `name` has devices that nobody vouches for: an earlier device may sign
+    /// them at any time, and the version stays the same.
+    pub(super) fn awaits_signature(&self, name: &Username) -> bool {
+        self.get(name).is_some_and(|known| !known.record.unsigned.is_empty())
     }
 
     /// All names.
@@ -147,22 +186,69 @@ impl Contacts {
         if claimed != key {
             return self.other_key(name, claimed, changes);
         }
-        let served = match served.verify(name, &key) {
-            Ok(served) => served,
-            Err(error) => return ListVerdict::Refused(error),
-        };
-        match &known.devices {
-            Some(devices) if devices.list().hash() == served.list().hash() => ListVerdict::Known,
-            Some(devices) if served.check_follows(devices).is_err() => {
-                ListVerdict::Refused(DeviceListError::RolledBack)
-            }
-            _ => {
-                let devices = Some(served.signed().clone());
-                let record = Contact { devices, ..known.record.clone() };
-                changes.push(self.put(record, Some(served)));
-                ListVerdict::Newer
+        let list = served.claimed_mark().hash;
+        let judged = served.verify(name, &key).and_then(|served| {
+            let news = known.news(&served)?;
+            Ok((served, news))
+        });
+        match judged {
+            Ok((served, news)) => self.take_list(name, served, news, changes),
+            Err(error) => {
+                tracing::warn!(%error, "a contact's device list was refused");
+                self.refuse(name, list, error.into(), changes)
             }
         }
+    }
+
+    fn take_list(
+        &mut self,
+        name: &Username,
+        served: VerifiedDeviceList,
+        news: ListNews,
+        changes: &mut Vec<Change>,
+    ) -> ListVerdict {
+        let Some(known) = self.get(name) else { return ListVerdict::Known };
+        let before = known.devices.as_ref();
+        let gone = before.map_or_else(Vec::new, |before| before.gone_in(&served));
+        let (unsigned, verdict) = match news {
+            // A cosignature by nobody who counts is kept all the same.
+            ListNews::Same if gains_cosignature(before, &served) => {
+                (known.record.unsigned.clone(), ListVerdict::Known)
+            }
+            ListNews::Same => return ListVerdict::Known,
+            ListNews::Confirmed => (BTreeSet::new(), ListVerdict::Confirmed),
+            ListNews::Cosigned => {
+                (BTreeSet::new(), ListVerdict::Newer { trust: DeviceTrust::Signed, gone })
+            }
+            ListNews::PasswordAlone => {
+                let unsigned = &known.record.unsigned;
+                let unsigned = before.map(|before| served.unsigned_after(before, unsigned));
+                let unsigned = unsigned.unwrap_or_default();
+                let held = known.record.verified && !unsigned.is_empty();
+                let trust = if held { DeviceTrust::Held } else { DeviceTrust::Unsigned };
+                (unsigned, ListVerdict::Newer { trust, gone })
+            }
+        };
+        let record = known.with_list(&served, unsigned);
+        changes.push(self.put(record, Some(served)));
+        verdict
+    }
+
+    /// Refuses a list of `name`; the same one is told once.
+    fn refuse(
+        &mut self,
+        name: &Username,
+        list: ListHash,
+        fault: ListFault,
+        changes: &mut Vec<Change>,
+    ) -> ListVerdict {
+        let Some(known) = self.by_name.get_mut(name) else { return ListVerdict::Known };
+        if known.record.refused == Some(list) {
+            return ListVerdict::Known;
+        }
+        known.record.refused = Some(list);
+        changes.push(Change::PutContact(Box::new(known.record.clone())));
+        ListVerdict::Refused(fault)
     }
 
     fn other_key(
@@ -194,8 +280,14 @@ pub(super) fn new_contact(
         account_key: Some(devices.list().account_key),
         changed_key: None,
         devices: Some(devices.signed().clone()),
+        unsigned: BTreeSet::new(),
+        refused: None,
         policy: Policy::default(),
     }
+}
+
+fn gains_cosignature(known: Option<&VerifiedDeviceList>, served: &VerifiedDeviceList) -> bool {
+    served.cosigner().is_some() && known.is_some_and(|known| known.cosigner().is_none())
 }
 
 fn verified(record: &Contact) -> Option<VerifiedDeviceList> {
@@ -251,7 +343,8 @@ mod tests {
         let mut contacts = contacts(&one);
         assert_eq!(contacts.recipient(&bob()).unwrap().id, entry(1).id);
         assert_eq!(serve(&mut contacts, &one), ListVerdict::Known);
-        assert_eq!(serve(&mut contacts, &two), ListVerdict::Newer);
+        let newer = ListVerdict::Newer { trust: DeviceTrust::Unsigned, gone: Vec::new() };
+        assert_eq!(serve(&mut contacts, &two), newer);
         assert_eq!(contacts.recipient(&bob()).unwrap().id, entry(2).id);
         assert!(contacts.owner(&entry(1).key).is_some(), "the earlier device may still speak");
     }
@@ -261,10 +354,54 @@ mod tests {
         let one = list(1, 1);
         let two = next(&one, 1, 2);
         let mut contacts = contacts(&two);
-        let refused = ListVerdict::Refused(DeviceListError::RolledBack);
-        assert_eq!(serve(&mut contacts, &one), refused);
-        assert_eq!(serve(&mut contacts, &next(&one, 1, 3)), refused);
+        let refused = |fault| ListVerdict::Refused(fault);
+        assert_eq!(serve(&mut contacts, &one), refused(ListFault::RolledBack));
+        assert_eq!(serve(&mut contacts, &one), ListVerdict::Known, "it is told once");
+        assert_eq!(serve(&mut contacts, &next(&one, 1, 3)), refused(ListFault::Forked));
+        let ghost = one.with_device(entry(4), Timestamp::default());
+        let signer = AccountSecret::from_seed(&[66; 32]);
+        let ghost = ghost.sign(&signer, None);
+        let verdict = contacts.list_served(&bob(), ghost, &mut Vec::new());
+        assert_eq!(verdict, refused(ListFault::Unsound), "another account key's signature");
         assert!(contacts.owner(&entry(3).key).is_none());
+    }
+
+    #[test]
+    fn nothing_is_for_a_verified_contacts_device_that_no_earlier_one_signed() {
+        let one = list(1, 1);
+        let two = next(&one, 1, 2);
+        let mut contacts = contacts(&one);
+        let record = Contact { verified: true, ..contacts.get(&bob()).unwrap().record.clone() };
+        contacts.put(record, Some(one.clone()));
+        let held = ListVerdict::Newer { trust: DeviceTrust::Held, gone: Vec::new() };
+        assert_eq!(serve(&mut contacts, &two), held);
+        assert_eq!(contacts.recipient(&bob()).unwrap().id, entry(1).id);
+        assert!(contacts.owner(&entry(2).key).is_none());
+        assert!(contacts.awaits_signature(&bob()));
+
+        let signer = |seed: u8| DeviceSecret::from_seed(&[seed; 32]);
+        assert_eq!(serve(&mut contacts, &two.cosigned(&signer(2))), ListVerdict::Known);
+        assert_eq!(contacts.recipient(&bob()).unwrap().id, entry(1).id, "a ghost's own word");
+        assert_eq!(serve(&mut contacts, &two.cosigned(&signer(1))), ListVerdict::Confirmed);
+        assert_eq!(contacts.recipient(&bob()).unwrap().id, entry(2).id);
+        assert!(contacts.owner(&entry(2).key).is_some());
+        assert!(!contacts.awaits_signature(&bob()));
+    }
+
+    #[test]
+    fn a_device_that_is_off_the_list_is_gone() {
+        let one = list(1, 1);
+        let two = next(&one, 1, 2);
+        let mut contacts = contacts(&two);
+        let account = AccountSecret::from_seed(&[1; 32]);
+        let mut three = two.with_device(entry(2), Timestamp::default());
+        three.devices.retain(|device| device.id == entry(2).id);
+        let signer = DeviceSecret::from_seed(&[2; 32]);
+        let three = three.sign(&account, Some(&signer));
+        let verdict = contacts.list_served(&bob(), three, &mut Vec::new());
+        let gone = vec![entry(1).id];
+        assert_eq!(verdict, ListVerdict::Newer { trust: DeviceTrust::Signed, gone });
+        assert!(contacts.owner(&entry(1).key).is_none());
     }
 
     #[test]

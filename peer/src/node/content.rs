@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use data_encoding::HEXLOWER;
+use parlor_common::device_list::ListMark;
 use parlor_common::id::{Incarnation, MessageId};
 use parlor_common::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -29,21 +30,41 @@ pub enum Content {
         sent_at: Timestamp,
         /// What was written.
         text: String,
+        /// Device lists; in a session's first messages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lists: Option<Lists>,
     },
     /// Messages that this device has saved.
     Receipt {
         /// Their ids, as runs.
         delivered: Vec<IdRange>,
+        /// Device lists.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lists: Option<Lists>,
     },
     /// A session is new because something could not be opened: what is not acknowledged is to be
     /// sealed again, on this one.
     Resend {
         /// Messages of the recipient that were received last, as runs.
         received: Vec<IdRange>,
+        /// Device lists.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lists: Option<Lists>,
     },
     /// A type that this version does not know; it is ignored.
     #[serde(other)]
     Unknown,
+}
+
+/// Which device lists a peer has, so that both sides notice when the rendezvous shows them
+/// different ones.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Lists {
+    /// The newest list of the sender's account that the sender knows.
+    pub own: ListMark,
+    /// The newest list of the recipient's account that the sender has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<ListMark>,
 }
 
 /// Messages of one incarnation with consecutive numbers; `["0011223344556677",1,9]` in JSON.
@@ -100,7 +121,7 @@ impl Content {
             Self::Text { text, .. } if text.is_empty() || text.len() > MAX_TEXT => {
                 Err(ContentError::Malformed)
             }
-            Self::Receipt { delivered: ranges } | Self::Resend { received: ranges }
+            Self::Receipt { delivered: ranges, .. } | Self::Resend { received: ranges, .. }
                 if ranges.len() > MAX_RANGES =>
             {
                 Err(ContentError::Malformed)
@@ -158,6 +179,7 @@ impl<'de> Deserialize<'de> for IdRange {
 
 #[cfg(test)]
 mod tests {
+    use parlor_common::device_list::ListHash;
     use proptest::prelude::*;
 
     use super::*;
@@ -169,16 +191,32 @@ mod tests {
     #[test]
     fn contents_stand_in_json_as_documented() {
         let sent_at = Timestamp::from_millis(5);
-        let text = Content::Text { id: id(1, 2), sent_at, text: "hi".to_owned() };
+        let text = Content::Text { id: id(1, 2), sent_at, text: "hi".to_owned(), lists: None };
         let json = r#"{"v":1,"type":"text","id":"01010101010101010000000000000002","sent_at":5,"text":"hi"}"#;
         assert_eq!(text.encode().as_slice(), json.as_bytes());
         assert_eq!(Content::parse(json.as_bytes()), Ok(text));
 
         let delivered = IdRange::cover(&[id(1, 1), id(1, 2)].into());
-        let receipt = Content::Receipt { delivered };
+        let receipt = Content::Receipt { delivered, lists: None };
         let json = r#"{"v":1,"type":"receipt","delivered":[["0101010101010101",1,2]]}"#;
         assert_eq!(receipt.encode().as_slice(), json.as_bytes());
         assert_eq!(Content::parse(json.as_bytes()), Ok(receipt));
+    }
+
+    #[test]
+    fn device_lists_are_named_by_version_and_hash() {
+        let mark = |version| ListMark { version, hash: ListHash([0; 32]) };
+        let lists = Some(Lists { own: mark(2), seen: Some(mark(1)) });
+        let receipt = Content::Receipt { delivered: Vec::new(), lists };
+        let hash = "A".repeat(43);
+        let json = format!(
+            r#"{{"v":1,"type":"receipt","delivered":[],"lists":{{"own":{{"version":2,"hash":"{hash}"}},"seen":{{"version":1,"hash":"{hash}"}}}}}}"#
+        );
+        assert_eq!(receipt.encode().as_slice(), json.as_bytes());
+        assert_eq!(Content::parse(json.as_bytes()), Ok(receipt));
+        let bad =
+            r#"{"v":1,"type":"receipt","delivered":[],"lists":{"own":{"version":2,"hash":"AA"}}}"#;
+        assert_eq!(Content::parse(bad.as_bytes()), Err(ContentError::Malformed));
     }
 
     #[test]
@@ -193,6 +231,7 @@ mod tests {
             id: id(1, 1),
             sent_at: Timestamp::default(),
             text: "a".repeat(MAX_TEXT + 1),
+            lists: None,
         };
         assert_eq!(Content::parse(&long.encode()), Err(ContentError::Malformed));
     }

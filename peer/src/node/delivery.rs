@@ -58,7 +58,7 @@ impl Node {
             ContactState::Blocked => Err(IntentError::Blocked(to.clone())),
             ContactState::Asked | ContactState::Mutual => {
                 let stopped = known.record.verified && known.record.changed_key.is_some();
-                if stopped { Err(IntentError::KeyMismatch(to.clone())) } else { Ok(()) }
+                if stopped { Err(IntentError::KeyChanged(to.clone())) } else { Ok(()) }
             }
         }
     }
@@ -131,7 +131,8 @@ impl Node {
         let message = self.outbox.next(contact, link)?;
         let id = message.id;
         let (sent_at, text) = (message.sent_at, message.text.clone());
-        let plaintext = Content::Text { id, sent_at, text }.encode();
+        let lists = self.sessions.greets(device).then(|| self.lists_for(contact));
+        let plaintext = Content::Text { id, sent_at, text, lists }.encode();
         let Some(sealed) = self.sessions.seal(device, &plaintext, now.timer, rng) else {
             self.ask_for_bundle(link, device);
             return None;
@@ -206,7 +207,8 @@ impl Node {
         now: Now,
     ) {
         match Content::parse(plaintext) {
-            Ok(Content::Text { id, sent_at, text }) => {
+            Ok(Content::Text { id, sent_at, text, lists }) => {
+                self.handle_lists(link, lists, now);
                 self.receive(
                     link,
                     Incoming {
@@ -227,8 +229,14 @@ impl Node {
                     now,
                 );
             }
-            Ok(Content::Receipt { delivered }) => self.delivered(link, &delivered),
-            Ok(Content::Resend { received }) => self.resend(link, &received),
+            Ok(Content::Receipt { delivered, lists }) => {
+                self.handle_lists(link, lists, now);
+                self.delivered(link, &delivered);
+            }
+            Ok(Content::Resend { received, lists }) => {
+                self.handle_lists(link, lists, now);
+                self.resend(link, &received);
+            }
             Ok(Content::Unknown) => tracing::debug!("a message of an unknown type is ignored"),
             Err(error) => self.handle_failure(link, &error, now),
         }
@@ -278,15 +286,16 @@ impl Node {
     /// receipt waits for the few milliseconds in which a step of the ratchet is made ready.
     pub(super) fn acknowledge(&mut self, now: Now, rng: &mut dyn CryptoRng) {
         for (link, ids) in std::mem::take(&mut self.receipts) {
-            let Some(Link { device, .. }) = self.paths.get(link) else { continue };
+            let Some(Link { device, contact, .. }) = self.paths.get(link) else { continue };
             let Some((_, entry)) = self.contacts.owner(device) else { continue };
             let device = entry.id;
             if self.sessions.is_stepping(device, now.timer) {
                 self.stepping.entry(device).or_default().entry(link).or_default().extend(ids);
                 continue;
             }
+            let lists = Some(self.lists_for(contact));
             for delivered in IdRange::cover(&ids).chunks(MAX_RANGES) {
-                let content = Content::Receipt { delivered: delivered.to_vec() }.encode();
+                let content = Content::Receipt { delivered: delivered.to_vec(), lists }.encode();
                 if let Some(Ok(sealed)) = self.sessions.seal(device, &content, now.timer, rng) {
                     self.transmit(link, PeerFrame::Envelope(sealed.envelope));
                 }

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use parlor_common::device_list::ListHash;
 use parlor_common::id::Username;
 use parlor_common::identity::{AccountKey, DeviceKey};
 use parlor_common::time::Timestamp;
@@ -26,7 +27,7 @@ pub enum Intent {
         /// The account key that a link named: the contact is thereby verified.
         account_key: Option<AccountKey>,
     },
-    /// Accept a request, or a changed account key.
+    /// Accept a request, a changed account key, or devices that were added by password alone.
     AcceptContact {
         /// Whose.
         name: Username,
@@ -40,6 +41,16 @@ pub enum Intent {
     RemoveContact {
         /// Whom.
         name: Username,
+    },
+    /// Mark a contact's known account key as verified: the person has compared safety numbers.
+    VerifyContact {
+        /// Whose.
+        name: Username,
+    },
+    /// Sign the own account's newest device list with this device.
+    ConfirmDevices {
+        /// The list that the person was shown: no other is signed.
+        list: ListHash,
     },
     /// Send a message. Answered by [`Event::Queued`](super::output::Event::Queued).
     Send {

@@ -138,9 +138,9 @@ impl Node {
     }
 
     fn keep_session(&mut self, device: DeviceId, session: Session) {
-        if let Some(contact) = self.contacts.name_of(device) {
-            self.events.push_back(Event::Agreed { contact, session: session.id() });
-        }
+        // The device may have been taken off its account's list since.
+        let Some(contact) = self.contacts.name_of(device) else { return };
+        self.events.push_back(Event::Agreed { contact, session: session.id() });
         if let Some(gone) = self.sessions.insert(device, session) {
             self.outbox.session_gone(gone);
             self.changes.push(Change::RemoveSession(device, gone));
@@ -348,9 +348,10 @@ impl Node {
     pub(super) fn say_resend(&mut self, now: Now, rng: &mut dyn CryptoRng) {
         for (repaired, received) in std::mem::take(&mut self.repaired) {
             let Repaired { link, device, session } = repaired;
+            let lists = self.contacts.name_of(device).map(|name| self.lists_for(&name));
             let mut received = IdRange::cover(&received.into_iter().collect());
             received.truncate(MAX_RANGES);
-            let content = Content::Resend { received }.encode();
+            let content = Content::Resend { received, lists }.encode();
             let place = (device, session);
             let sealed = self.sessions.seal_on(place, &content, now.timer, rng);
             if let Some(Ok(sealed)) = sealed {

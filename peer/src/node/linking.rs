@@ -6,7 +6,7 @@ use std::time::Duration;
 use parlor_common::candidate::{
     Candidate, CandidateKind, MAX_CANDIDATES, Offer, OfferBody, OfferId,
 };
-use parlor_common::id::Username;
+use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::wire::rendezvous::Request;
 use rand::CryptoRng;
@@ -112,7 +112,8 @@ impl Node {
 
     /// The contact may have a newer device than we know: look, once, and come back to the offer.
     fn offer_of_unknown_device(&mut self, from: &Username, offer: Offer) {
-        let listed = self.contacts.recipient(from).is_some();
+        let held = self.contacts.name_of(DeviceId::of(&offer.claimed_signer())).is_some();
+        let listed = self.contacts.recipient(from).is_some() && !held;
         if listed && self.offers.take_deferred(from).is_none() {
             self.offers.defer(from, offer);
             self.look_up(from.clone(), Lookup::Refresh);

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use parlor_common::id::{MessageId, SessionId, Username};
+use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::prekey::PrekeyError;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous::Request;
+use serde::Serialize;
 use thiserror::Error;
 
 use super::input::{LinkId, RequestId, ServerDown, Token};
@@ -128,10 +129,61 @@ pub enum Event {
         /// Who.
         contact: Username,
     },
-    /// This account was opened on a newer device, which receives from now on.
-    NewDevice,
+    /// A contact's devices changed, or an earlier one has signed for those that did. A change that
+    /// an earlier device signed at once is not told.
+    ContactDevices {
+        /// Whose.
+        contact: Username,
+        /// Who vouches for the new ones.
+        trust: DeviceTrust,
+    },
+    /// Something is wrong with a device list: the known one stays in force.
+    ListFault {
+        /// Whose list: a contact's, or one's own account's.
+        of: Username,
+        /// What is wrong.
+        fault: ListFault,
+        /// The contact whose word shows it; absent where the rendezvous' own does.
+        by: Option<Username>,
+    },
+    /// This account was opened on a newer device, which receives from now on; or an earlier device
+    /// has signed for it.
+    NewDevice {
+        /// The newest device.
+        device: DeviceId,
+        /// Whether an earlier device has signed for it: if not, it was added by password alone.
+        signed: bool,
+    },
     /// Another copy of this very profile is connected.
     Replaced,
+}
+
+/// Who vouches for a contact's newest devices.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceTrust {
+    /// Nobody, and the contact is verified: nothing is sealed for them.
+    Held,
+    /// An earlier device.
+    Signed,
+    /// Nobody: they were added by password alone. The newest one receives.
+    Unsigned,
+}
+
+/// What can be wrong with a device list that was served or heard of.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListFault {
+    /// It is another list than the known one of the same version.
+    Forked,
+    /// A contact has not been shown our newest list.
+    NotShown,
+    /// It is older than the known one.
+    RolledBack,
+    /// Its signatures do not hold, or it is malformed.
+    Unsound,
+    /// The rendezvous does not serve a newer one that there is.
+    Withheld,
 }
 
 /// A message that somebody wrote.
@@ -168,9 +220,21 @@ pub enum IntentError {
     /// The contact has asked and waits for an answer.
     #[error("{0} waits for your answer; accept them first: parlor contact accept {0}")]
     NotAccepted(Username),
-    /// There is no request from that name, and no changed key, to answer.
-    #[error("there is no request from {0}")]
+    /// There is no request from that name, and no changed key or device, to answer.
+    #[error("there is no request from {0}, and no changed key or new device, to accept or decline")]
     NoRequest(Username),
+    /// No account key of the contact is known.
+    #[error("no account key of {0} is known yet; it comes with their answer")]
+    NoKey(Username),
+    /// The newest device list needs no signature of this device.
+    #[error("there is nothing to confirm: no device was added by password alone")]
+    NothingToConfirm,
+    /// The newest device cannot vouch for itself.
+    #[error("this is the newest device; run it on one that was there before")]
+    ConfirmElsewhere,
+    /// The device list is not the one that the person was shown.
+    #[error("your devices have changed meanwhile; look at them again: parlor devices")]
+    DevicesChanged,
     /// The text is empty.
     #[error("the message is empty")]
     EmptyText,
@@ -180,6 +244,12 @@ pub enum IntentError {
     /// The account key that was served is not the one in the link, or not the known one.
     #[error("the account key of {0} is not the one that is expected; nothing was changed")]
     KeyMismatch(Username),
+    /// The contact's account key has changed, and the person has not decided.
+    #[error(
+        "the account key of {0} has changed; nothing was sent. Compare safety numbers with them \
+         (parlor safety-number {0}), then accept the new key: parlor contact accept {0}"
+    )]
+    KeyChanged(Username),
     /// The rendezvous refused.
     #[error("the rendezvous refused: {message}")]
     Refused {

@@ -1,8 +1,10 @@
 //! How two people become contacts, and stop being ones.
 
+use std::collections::BTreeSet;
+
 use parlor_common::card::Card;
 use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
-use parlor_common::id::{DeviceId, Username};
+use parlor_common::id::Username;
 use parlor_common::identity::AccountKey;
 use parlor_common::wire::rendezvous::{HeldKind, Request};
 
@@ -31,7 +33,9 @@ impl Node {
         if key.is_some() && key != known.account_key {
             return self.done(token, Err(IntentError::KeyMismatch(name)));
         }
-        let contact = Contact { verified: known.verified || key.is_some(), ..known };
+        // A link is the person's word for the known key, whatever other one was served meanwhile.
+        let changed_key = known.changed_key.filter(|_| key.is_none());
+        let contact = Contact { verified: known.verified || key.is_some(), changed_key, ..known };
         match contact.state {
             ContactState::Blocked => self.done(token, Err(IntentError::Blocked(name))),
             ContactState::Asking => self.answer_yes(Some(token), contact, now),
@@ -42,6 +46,7 @@ impl Node {
             }
             ContactState::Mutual => {
                 self.keep_contact(contact);
+                self.devices_changed(&name);
                 self.done(token, Ok(()));
             }
         }
@@ -125,24 +130,6 @@ impl Node {
         self.tell_online();
     }
 
-    /// Our own account's devices, as the rendezvous serves them.
-    pub(super) fn found_oneself(&mut self, served: SignedDeviceList) {
-        let known = &self.me.devices;
-        let key = known.list().account_key;
-        let devices = match served.verify(&self.me.name, &key) {
-            Ok(devices) if devices.check_follows(known).is_ok() => devices,
-            Ok(_) => return tracing::warn!("an older list of our own devices was refused"),
-            Err(error) => return tracing::warn!(%error, "our own device list was refused"),
-        };
-        if devices.list().hash() != known.list().hash() {
-            self.changes.push(Change::PutOwnDevices(Box::new(devices.signed().clone())));
-        }
-        if devices.newest().is_some_and(|newest| newest.id != self.me.device_id) {
-            self.events.push_back(Event::NewDevice);
-        }
-        self.me.devices = devices;
-    }
-
     pub(super) fn accept_contact(&mut self, token: Token, name: &Username, now: Now) {
         let Some(known) = self.contacts.get(name).map(|known| known.record.clone()) else {
             return self.done(token, Err(IntentError::NoRequest(name.clone())));
@@ -153,24 +140,34 @@ impl Node {
         }
         match known.state {
             ContactState::Asking => self.answer_yes(Some(token), known, now),
+            _ if !known.unsigned.is_empty() => {
+                self.accept_devices(known);
+                self.done(token, Ok(()));
+            }
             ContactState::Asked | ContactState::Mutual | ContactState::Blocked => {
                 self.done(token, Err(IntentError::NoRequest(name.clone())));
             }
         }
     }
 
-    /// The person accepts a changed account key: the devices under it are looked up.
+    /// The person accepts a changed account key: the devices under it are looked up. What was
+    /// written for the old key is sealed for no other: it is told as failed.
     fn accept_key(&mut self, known: Contact, key: AccountKey) {
         let name = known.name.clone();
         let contact = Contact {
             account_key: Some(key),
             changed_key: None,
             devices: None,
+            unsigned: BTreeSet::new(),
             verified: false,
             ..known
         };
         self.close_links(&name);
-        self.outbox.set_aside(&name, Some(key));
+        let devices = self.contacts.get(&name).and_then(|known| known.devices.clone());
+        for device in devices.iter().flat_map(|devices| &devices.list().devices) {
+            self.forget_sessions(device.id);
+        }
+        self.give_up(&name);
         self.changes.push(self.contacts.put(contact, None));
         if self.rendezvous.is_signed_in() {
             self.look_up(name, Lookup::Refresh);
@@ -231,11 +228,14 @@ impl Node {
     }
 
     fn accepted_by(&mut self, from: &Username, card: Card) {
-        let Some(known) = self.contacts.get(from).map(|known| known.record.clone()) else {
-            return tracing::warn!("somebody who was not asked has accepted");
-        };
-        if known.state == ContactState::Asked && self.check_card(from, card).is_some() {
-            self.complete_contact(known);
+        match self.contacts.state(from) {
+            Some(ContactState::Asked) if self.check_card(from, card).is_some() => {
+                // As it is now: the card may have brought newer devices.
+                let known = self.contacts.get(from).map(|known| known.record.clone());
+                known.into_iter().for_each(|known| self.complete_contact(known));
+            }
+            Some(_) => {}
+            None => tracing::warn!("somebody who was not asked has accepted"),
         }
     }
 
@@ -257,13 +257,8 @@ impl Node {
                 return None;
             }
         };
-        let served = devices.signed().clone();
-        let _ = self.contacts.list_served(from, served, &mut self.changes);
-        if known.is_some_and(|known| known != claimed) {
-            self.events.push_back(Event::IdentityChanged { contact: from.clone() });
-            return None;
-        }
-        Some(devices)
+        self.list_served(from, devices.signed().clone());
+        known.is_none_or(|known| known == claimed).then_some(devices)
     }
 
     /// Keeps a contact in a new form.
@@ -272,6 +267,16 @@ impl Node {
         let devices = contact.devices.clone();
         let devices = key.and_then(|key| devices?.verify(&contact.name, &key).ok());
         self.changes.push(self.contacts.put(contact, devices));
+    }
+
+    /// The rendezvous has our yes. Devices of the contact may have come in meanwhile.
+    pub(super) fn answered_yes(&mut self, contact: Contact) {
+        let now = self.contacts.get(&contact.name).map(|known| known.record.clone());
+        let contact = match now {
+            Some(now) => Contact { verified: now.verified || contact.verified, ..now },
+            None => contact,
+        };
+        self.complete_contact(contact);
     }
 
     /// Both sides agreed.
@@ -288,12 +293,6 @@ impl Node {
         self.ready.insert(name);
     }
 
-    /// The contact's newest device may be another one now.
-    pub(super) fn devices_changed(&mut self, name: &Username) {
-        self.offers.restart(name);
-        self.ready.insert(name.clone());
-    }
-
     /// Forgets a contact, its sessions and what waited for it.
     pub(super) fn forget_contact(&mut self, name: &Username) {
         self.close_links(name);
@@ -302,18 +301,18 @@ impl Node {
         for device in devices.iter().flat_map(|devices| &devices.list().devices) {
             self.forget_sessions(device.id);
         }
+        self.give_up(name);
+        self.offers.forget(name);
+        self.lists.forget(name);
+        self.changes.push(Change::RemoveContact(name.clone()));
+    }
+
+    /// What waits for a contact will not be delivered.
+    fn give_up(&mut self, name: &Username) {
         for id in self.outbox.abandon(name) {
             let state = MessageState::Failed;
             self.changes.push(Change::SetMessageState(id, state, None));
             self.events.push_back(Event::Receipt { id, to: name.clone(), state, carrier: None });
-        }
-        self.offers.forget(name);
-        self.changes.push(Change::RemoveContact(name.clone()));
-    }
-
-    fn forget_sessions(&mut self, device: DeviceId) {
-        for session in self.sessions.remove_device(device) {
-            self.changes.push(Change::RemoveSession(device, session));
         }
     }
 

@@ -1,6 +1,8 @@
 //! What is stored, as values: the node makes changes of them, the store keeps them.
 
-use parlor_common::device_list::SignedDeviceList;
+use std::collections::BTreeSet;
+
+use parlor_common::device_list::{ListHash, SignedDeviceList};
 use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::identity::{AccountKey, DeviceSecret};
 use parlor_common::link::ServerAddress;
@@ -50,8 +52,21 @@ pub struct Contact {
     pub changed_key: Option<AccountKey>,
     /// The newest device list that was seen under `account_key`.
     pub devices: Option<SignedDeviceList>,
+    /// Devices of the list that were added by password alone: no earlier device has signed them
+    /// and the person has not accepted them.
+    pub unsigned: BTreeSet<DeviceId>,
+    /// The last list that was refused, which is told once.
+    pub refused: Option<ListHash>,
     /// Which carriers may be used.
     pub policy: Policy,
+}
+
+impl Contact {
+    /// Whether a device of the contact is held: nothing is sealed for it, and nothing of it is
+    /// believed. That is the lot of unsigned devices of a verified contact.
+    pub fn holds(&self, device: DeviceId) -> bool {
+        self.verified && self.unsigned.contains(&device)
+    }
 }
 
 /// The state of a message that was sent from here.

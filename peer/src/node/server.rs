@@ -1,5 +1,6 @@
 //! What the node asks of the rendezvous, and what it makes of its events and replies.
 
+use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::AccountKey;
 use parlor_common::wire::rendezvous::{
@@ -9,7 +10,6 @@ use parlor_common::wire::rendezvous::{
 use rand::CryptoRng;
 use serde::de::DeserializeOwned;
 
-use super::contacts::ListVerdict;
 use super::input::{Now, RequestId, ServerDown, Token};
 use super::output::{Event, IntentError, Transmit};
 use super::record::Contact;
@@ -19,6 +19,8 @@ use super::{Change, Node};
 /// What a reply is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
+    /// The own list is signed by this device: then it is kept in this form.
+    Confirm(Token, Box<VerifiedDeviceList>),
     /// Requests and answers that were held.
     Held,
     /// Bundles of somebody's devices.
@@ -50,6 +52,8 @@ pub(super) enum Purpose {
 pub(super) enum Lookup {
     /// To be asked to become a contact, perhaps with the key that a link named.
     Add(Token, Option<AccountKey>),
+    /// A contact, or this account, of whose list somebody has seen this version.
+    Claimed(u64),
     /// A contact whose device list may be newer.
     Refresh,
     /// A contact that an earlier device of this account had.
@@ -62,6 +66,8 @@ pub(super) enum Lookup {
 #[derive(Debug, Default)]
 pub(super) struct SignIn {
     held: bool,
+    /// Whether the own devices were looked at.
+    oneself: bool,
     presence: bool,
     /// Contacts of an earlier device, while they are looked up.
     restoring: Option<Restoring>,
@@ -78,7 +84,7 @@ struct Restoring {
 
 impl SignIn {
     fn is_complete(&self) -> bool {
-        self.held && self.presence && self.restoring.is_none()
+        self.held && self.oneself && self.presence && self.restoring.is_none()
     }
 
     /// Who is online is to be known anew.
@@ -194,8 +200,10 @@ impl Node {
     }
 
     pub(super) fn handle_request_failed(&mut self, id: RequestId) {
-        if let Some(purpose) = self.rendezvous.answered(id) {
-            self.unanswered(&purpose);
+        let Some(purpose) = self.rendezvous.answered(id) else { return };
+        self.unanswered(&purpose);
+        if matches!(purpose, Purpose::User(_, Lookup::Oneself)) {
+            self.signed_in(|sign_in| sign_in.oneself = true);
         }
     }
 
@@ -204,6 +212,7 @@ impl Node {
             Purpose::User(_, Lookup::Add(token, _))
             | Purpose::Contact { token, .. }
             | Purpose::Accept(Some(token), _)
+            | Purpose::Confirm(token, _)
             | Purpose::Forget(token, _) => self.done(*token, Err(IntentError::Unreachable)),
             Purpose::Restore | Purpose::User(_, Lookup::Restore) => self.restored(None),
             Purpose::Bundles(_)
@@ -227,6 +236,10 @@ impl Node {
     ) {
         let Some(purpose) = self.rendezvous.answered(id) else { return };
         match purpose {
+            Purpose::Confirm(token, signed) => {
+                let result = done(payload).map(|()| self.confirmed(*signed));
+                self.done(token, result);
+            }
             Purpose::Held => self.held_reply(payload, now),
             Purpose::Bundles(name) => {
                 if let Some(bundles) = served(payload) {
@@ -256,7 +269,7 @@ impl Node {
                 self.asked(token, &name, is_new, done(payload));
             }
             Purpose::Accept(token, contact) => {
-                let result = done(payload).map(|()| self.complete_contact(*contact));
+                let result = done(payload).map(|()| self.answered_yes(*contact));
                 if let Some(token) = token {
                     self.done(token, result);
                 }
@@ -297,8 +310,8 @@ impl Node {
     }
 
     fn presence(&mut self, Presence { name, online, list_version }: Presence) {
-        let Some(known) = self.contacts.list_version(&name) else { return };
-        if list_version > known {
+        let Some(known) = self.contacts.list(&name) else { return };
+        if list_version != known.version || self.contacts.awaits_signature(&name) {
             self.look_up(name.clone(), Lookup::Refresh);
         }
         self.set_online(&name, online);
@@ -342,36 +355,47 @@ impl Node {
         now: Now,
         rng: &mut dyn CryptoRng,
     ) {
-        let user = match (parse::<User>(payload), why) {
-            (Ok(user), _) => user,
-            (Err(error), Lookup::Add(token, _)) => return self.done(token, Err(error)),
-            (Err(error), Lookup::Refresh | Lookup::Restore | Lookup::Oneself) => {
+        match (parse::<User>(payload), why) {
+            (Ok(User { devices }), Lookup::Add(token, key)) => {
+                self.found_to_add(token, name, key, devices, now);
+            }
+            (Ok(User { devices }), Lookup::Restore) => self.found_to_restore(name, devices),
+            (Ok(User { devices }), _) => self.found(name, why, devices, now, rng),
+            (Err(error), Lookup::Add(token, _)) => self.done(token, Err(error)),
+            (Err(error), _) => {
                 tracing::warn!(?error, "somebody could not be looked up");
                 if matches!(why, Lookup::Restore) {
                     self.restored(None);
                 }
-                return;
             }
-        };
-        match why {
-            Lookup::Add(token, key) => self.found_to_add(token, name, key, user.devices, now),
-            Lookup::Restore => self.found_to_restore(name, user.devices),
-            Lookup::Oneself => self.found_oneself(user.devices),
-            Lookup::Refresh => {
-                match self.contacts.list_served(name, user.devices, &mut self.changes) {
-                    ListVerdict::Known => {}
-                    ListVerdict::Newer => self.devices_changed(name),
-                    ListVerdict::OtherKey => {
-                        self.events.push_back(Event::IdentityChanged { contact: name.clone() });
-                    }
-                    ListVerdict::Refused(error) => {
-                        tracing::warn!(%error, "a contact's device list was refused");
-                    }
-                }
-                if let Some(offer) = self.offers.take_deferred(name) {
-                    self.handle_offer(name, offer, now, rng);
-                }
-            }
+        }
+        if matches!(why, Lookup::Oneself) {
+            self.signed_in(|sign_in| sign_in.oneself = true);
+        }
+    }
+
+    /// The devices of a contact, or of this account, as they are served now.
+    fn found(
+        &mut self,
+        name: &Username,
+        why: Lookup,
+        devices: SignedDeviceList,
+        now: Now,
+        rng: &mut dyn CryptoRng,
+    ) {
+        if *name == self.me.name {
+            self.found_oneself(devices);
+        } else {
+            self.list_served(name, devices);
+        }
+        if let Lookup::Claimed(version) = why {
+            self.check_claim(name, version);
+        }
+        // An offer of a device that is not on the list now either comes to nothing.
+        if let Some(offer) = self.offers.take_deferred(name)
+            && self.contacts.owner(&offer.claimed_signer()).is_some()
+        {
+            self.handle_offer(name, offer, now, rng);
         }
     }
 }

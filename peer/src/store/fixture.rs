@@ -1,6 +1,6 @@
 //! Values for tests of the store.
 
-use parlor_common::device_list::{DeviceEntry, DeviceList, SignedDeviceList};
+use parlor_common::device_list::{DeviceEntry, DeviceList, ListHash, SignedDeviceList};
 use parlor_common::id::{DeviceId, Incarnation, MessageId, SessionId, Username};
 use parlor_common::identity::{AccountKey, AccountSecret, DeviceSecret};
 use parlor_common::link::{Link, ServerAddress};
@@ -66,6 +66,8 @@ pub(crate) fn contact(of: &str) -> Contact {
         account_key: Some(account(9)),
         changed_key: None,
         devices: Some(device_list(of, 9)),
+        unsigned: [DeviceId([6; 16])].into(),
+        refused: Some(ListHash([5; 32])),
         policy: Policy::Direct,
     }
 }

@@ -45,7 +45,7 @@ impl Reader {
     /// All contacts, by name.
     pub fn contacts(&self) -> Result<Vec<ListedContact>, ReadError> {
         let sql = "SELECT p.name, c.state, c.verified, c.account_key, c.changed_key, c.devices, \
-                   c.policy, c.online FROM contacts c JOIN people p ON p.id = c.person \
+                   c.policy, c.online, c.unsigned, c.refused FROM contacts c JOIN people p ON p.id = c.person \
                    ORDER BY p.name";
         self.all(sql, [], listed_contact)
     }
@@ -68,6 +68,14 @@ impl Reader {
         let mut messages = self.all(sql, params, message)?;
         messages.reverse();
         Ok(messages)
+    }
+
+    /// How many messages to a contact are not acknowledged yet.
+    pub fn waiting(&self, contact: &Username) -> Result<u32, ReadError> {
+        let sql = "SELECT count(*) FROM outbox o JOIN messages m ON m.id = o.message \
+                   JOIN people p ON p.id = m.person WHERE p.name = ?1";
+        let count = self.db.prepare_cached(sql)?.query_one([contact.as_str()], |row| row.get(0));
+        Ok(count?)
     }
 
     /// The first `limit` received messages after row `after_row` that no `listen` has printed, in
@@ -123,6 +131,8 @@ fn listed_contact(row: &Row<'_>) -> rusqlite::Result<ListedContact> {
         changed_key: row.get::<_, Option<Key>>(4)?.map(|key| key.0),
         devices: row.get::<_, Option<Json<_>>>(5)?.map(|devices| devices.0),
         policy: row.get(6)?,
+        unsigned: row.get::<_, Json<_>>(8)?.0,
+        refused: row.get::<_, Option<Json<_>>>(9)?.map(|list| list.0),
     };
     Ok(ListedContact { contact, online: row.get(7)? })
 }

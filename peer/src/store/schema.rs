@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each entry takes the tables one version further; the version is the number of entries that
 /// were run, in `PRAGMA user_version`. Entries that were shipped never change.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 -- Who this device is: one row.
@@ -148,6 +148,12 @@ CREATE TABLE prekeys_seen (
 ALTER TABLE identity ADD COLUMN starts INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// Devices that no earlier device has signed for, and the list that was refused last.
+const VERSION_3: &str = "
+ALTER TABLE contacts ADD COLUMN unsigned TEXT NOT NULL DEFAULT '[]';    -- device ids
+ALTER TABLE contacts ADD COLUMN refused TEXT;                           -- hash of a list
+";
+
 /// The version that this program writes.
 pub(super) fn latest() -> u32 {
     count(MIGRATIONS)
@@ -206,6 +212,19 @@ mod tests {
         assert!(run(&mut db, &[ONE, TWO, "CREATE TABLE b (x) STRICT; nonsense"]).is_err());
         assert_eq!((version(&db).unwrap(), y(&db)), (2, 2));
         assert!(db.execute("INSERT INTO b VALUES (1)", []).is_err());
+    }
+
+    #[test]
+    fn contacts_of_the_first_version_have_no_unsigned_devices() {
+        let mut db = Connection::open_in_memory().unwrap();
+        run(&mut db, &[VERSION_1]).unwrap();
+        let bob = "INSERT INTO people VALUES (1, 'bob'); \
+                   INSERT INTO contacts VALUES (1, 3, 1, NULL, NULL, NULL, 1, 0)";
+        db.execute_batch(bob).unwrap();
+        migrate(&mut db).unwrap();
+        let sql = "SELECT unsigned, refused FROM contacts";
+        let found = db.query_one(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(found, Ok(("[]".to_owned(), None::<String>)));
     }
 
     #[test]

@@ -67,11 +67,13 @@ impl<'a> Writer<'a> {
 
     fn put_contact(&mut self, contact: &Contact) -> rusqlite::Result<()> {
         let sql = "INSERT INTO contacts \
-                   VALUES (:person, :state, :verified, :key, :changed, :devices, :policy, FALSE) \
+                   VALUES (:person, :state, :verified, :key, :changed, :devices, :policy, FALSE, \
+                   :unsigned, :refused) \
                    ON CONFLICT (person) DO UPDATE SET state = excluded.state, \
                    verified = excluded.verified, account_key = excluded.account_key, \
                    changed_key = excluded.changed_key, devices = excluded.devices, \
-                   policy = excluded.policy";
+                   policy = excluded.policy, unsigned = excluded.unsigned, \
+                   refused = excluded.refused";
         let params = named_params! {
             ":person": self.person(&contact.name)?,
             ":state": contact.state,
@@ -80,6 +82,8 @@ impl<'a> Writer<'a> {
             ":changed": contact.changed_key.as_ref().map(AccountKey::as_bytes),
             ":devices": contact.devices.as_ref().map(Json),
             ":policy": contact.policy,
+            ":unsigned": Json(&contact.unsigned),
+            ":refused": contact.refused.as_ref().map(Json),
         };
         self.run(sql, params).map(drop)
     }

@@ -8,7 +8,7 @@ use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, User};
 
 use super::accounts::bad_list;
 use super::connections::Identity;
-use super::output::Asker;
+use super::output::{Asker, ConnId};
 use super::query::{Answer, Query};
 use super::reply::{Handled, done, ok, refusal, unavailable};
 use super::{After, Server};
@@ -50,18 +50,27 @@ impl Server {
         devices: SignedDeviceList,
         answer: Answer,
     ) -> Handled {
-        let Answer::Devices(known) = answer else { return Err(unavailable()) };
-        let known = *known.ok_or_else(unknown_user)?;
-        let account_key = known.claimed_account_key();
-        let known = known.verify(name, &account_key).map_err(|error| {
-            tracing::error!(%name, %error, "a stored device list does not verify");
-            unavailable()
-        })?;
+        let known = Self::list_in_force(name, answer)?;
+        let account_key = known.list().account_key;
         let devices = next_list(devices, &known, self.device(asker)?)?;
-        let after = known.list().hash();
+        let after = known.mark().hash;
         let query = Query::ReplaceDevices { after, devices: Box::new(devices) };
         let identity = Identity { name: name.clone(), account_key };
         self.ask(asker, query, After::DeviceAddDone(identity))
+    }
+
+    /// An account's list, as the store answered.
+    pub(super) fn list_in_force(
+        name: &Username,
+        answer: Answer,
+    ) -> Result<VerifiedDeviceList, ErrorReply> {
+        let Answer::Devices(known) = answer else { return Err(unavailable()) };
+        let known = *known.ok_or_else(unknown_user)?;
+        let account_key = known.claimed_account_key();
+        known.verify(name, &account_key).map_err(|error| {
+            tracing::error!(%name, %error, "a stored device list does not verify");
+            unavailable()
+        })
     }
 
     pub(super) fn device_added(
@@ -76,14 +85,19 @@ impl Server {
         }
         let name = identity.name.clone();
         tracing::info!(%name, "device added");
-        for other in self.connections.of_account(&name) {
-            if other != asker.conn {
-                self.tell(other, &Event::NewDevice {});
-            }
-        }
+        self.tell_own_devices(&name, asker.conn);
         self.sign_in(asker.conn, identity);
         self.announce(name);
         done()
+    }
+
+    /// Lets an account's other devices know that its list has changed.
+    pub(super) fn tell_own_devices(&mut self, name: &Username, by: ConnId) {
+        for other in self.connections.of_account(name) {
+            if other != by {
+                self.tell(other, &Event::NewDevice {});
+            }
+        }
     }
 }
 
@@ -102,6 +116,11 @@ fn next_list(
     let chained = list.previous == Some(known.list().hash());
     if !next || !chained {
         return Err(bad_list("the device list does not follow the one in force; fetch that first"));
+    }
+    if devices.cosigner().is_some_and(|key| known.device(&key).is_none()) {
+        return Err(bad_list(
+            "a device list is cosigned by a device of the list before, or by none",
+        ));
     }
     let expected = |entry| known.list().devices.contains(entry) || entry.key == device;
     if devices.device(&device).is_none() || !list.devices.iter().all(expected) {
@@ -124,7 +143,7 @@ mod tests {
     use super::*;
 
     /// Alice with device 1, and device 2 with a fresh login.
-    fn logged_in() -> (World, super::super::ConnId) {
+    fn logged_in() -> (World, ConnId) {
         let mut world = World::new();
         world.register("alice", 1);
         let new = world.connect(2);

@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 
 use super::World;
 use super::agenda::Happening;
+use super::lies::Lies;
 use super::peer::PeerId;
 use super::visitor::Callers;
 
@@ -47,6 +48,7 @@ pub(super) struct Rendezvous {
     core: Option<Server>,
     clients: BTreeMap<ConnId, (PeerId, u32)>,
     pub(super) callers: Callers,
+    pub(super) lies: Lies,
     last_conn: u64,
 }
 
@@ -72,6 +74,7 @@ impl Rendezvous {
             core: None,
             clients: BTreeMap::new(),
             callers: Callers::default(),
+            lies: Lies::default(),
             last_conn: 0,
         };
         rendezvous.start();
@@ -158,6 +161,7 @@ impl World {
         let Some(&(peer, life)) = self.server.clients.get(&conn) else {
             return self.server.callers.reply(conn, stream, payload);
         };
+        let payload = self.server.lies.tell(peer, payload);
         let after = self.latency();
         self.plan(after, Happening::Answered { peer, life, conn, stream, payload });
     }
@@ -167,6 +171,7 @@ impl World {
         let Some(&(peer, life)) = self.server.clients.get(&conn) else {
             return self.server.callers.event(conn, &payload);
         };
+        let payload = self.server.lies.tell(peer, payload);
         let at = self.event_arrival(peer, conn);
         self.agenda.push(at, Happening::Event { peer, life, conn, payload });
     }

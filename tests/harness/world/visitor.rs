@@ -172,6 +172,6 @@ impl Visitor {
     }
 }
 
-fn secret(password: &str) -> Password {
+pub(super) fn secret(password: &str) -> Password {
     Password::new(password.as_bytes().to_vec().into()).unwrap()
 }
