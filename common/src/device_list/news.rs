@@ -34,10 +34,10 @@ impl VerifiedDeviceList {
         unsigned: &BTreeSet<DeviceId>,
     ) -> Result<ListNews, DeviceListError> {
         self.check_follows(known)?;
-        let cosigner = self.cosigner().and_then(|key| known.device(&key));
-        let cosigned = cosigner.is_some_and(|device| !unsigned.contains(&device.id));
+        let signer = self.cosigner().and_then(|key| known.device(&key));
+        let vouched = signer.is_some_and(|device| !unsigned.contains(&device.id));
         let same = self.mark() == known.mark();
-        Ok(match (same, cosigned) {
+        Ok(match (same, vouched) {
             (true, true) if !unsigned.is_empty() => ListNews::Confirmed,
             (true, _) => ListNews::Same,
             (false, true) => ListNews::Cosigned,

@@ -31,7 +31,6 @@ pub const MAX_HELD_AT_ONCE: usize = 16;
 /// What a client asks, in JSON as `{"request":"user.get","name":"bob"}`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "request")]
-#[expect(clippy::large_enum_variant, reason = "a request is written or taken apart at once")]
 pub enum Request {
     /// OPAQUE registration, first flight (RFC 9807 §5): replied to with [`RegisterStarted`].
     /// Says nothing about whether the name is taken.

@@ -372,7 +372,7 @@ mod tests {
         let two = next(&one, 1, 2);
         let mut contacts = contacts(&one);
         let record = Contact { verified: true, ..contacts.get(&bob()).unwrap().record.clone() };
-        contacts.put(record, Some(one.clone()));
+        contacts.put(record, Some(one));
         let held = ListVerdict::Newer { trust: DeviceTrust::Held, gone: Vec::new() };
         assert_eq!(serve(&mut contacts, &two), held);
         assert_eq!(contacts.recipient(&bob()).unwrap().id, entry(1).id);

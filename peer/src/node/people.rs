@@ -231,8 +231,9 @@ impl Node {
         match self.contacts.state(from) {
             Some(ContactState::Asked) if self.check_card(from, card).is_some() => {
                 // As it is now: the card may have brought newer devices.
-                let known = self.contacts.get(from).map(|known| known.record.clone());
-                known.into_iter().for_each(|known| self.complete_contact(known));
+                if let Some(known) = self.contacts.get(from).map(|known| known.record.clone()) {
+                    self.complete_contact(known);
+                }
             }
             Some(_) => {}
             None => tracing::warn!("somebody who was not asked has accepted"),

@@ -1,5 +1,7 @@
 //! What the node asks of the rendezvous, and what it makes of its events and replies.
 
+use std::collections::BTreeSet;
+
 use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::AccountKey;
@@ -62,13 +64,21 @@ pub(super) enum Lookup {
     Oneself,
 }
 
-/// What of signing in is still to come before the node counts as online.
+/// What signing in takes, besides the contacts of an earlier device.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Step {
+    /// What was held is fetched and saved.
+    Held,
+    /// The own devices are looked at.
+    Oneself,
+    /// Who is online is known.
+    Presence,
+}
+
+/// What of signing in is done: the rest is still to come before the node counts as online.
 #[derive(Debug, Default)]
 pub(super) struct SignIn {
-    held: bool,
-    /// Whether the own devices were looked at.
-    oneself: bool,
-    presence: bool,
+    done: BTreeSet<Step>,
     /// Contacts of an earlier device, while they are looked up.
     restoring: Option<Restoring>,
     /// Whether the absence since the last time was told.
@@ -84,12 +94,13 @@ struct Restoring {
 
 impl SignIn {
     fn is_complete(&self) -> bool {
-        self.held && self.oneself && self.presence && self.restoring.is_none()
+        let steps = [Step::Held, Step::Oneself, Step::Presence];
+        steps.iter().all(|step| self.done.contains(step)) && self.restoring.is_none()
     }
 
     /// Who is online is to be known anew.
-    pub(super) const fn await_presence(&mut self) {
-        self.presence = false;
+    pub(super) fn await_presence(&mut self) {
+        self.done.remove(&Step::Presence);
     }
 
     /// One look-up is over. Returns all contacts with the last one.
@@ -167,9 +178,9 @@ impl Node {
     }
 
     /// One step of signing in is done.
-    fn signed_in(&mut self, step: impl FnOnce(&mut SignIn)) {
+    fn signed_in(&mut self, step: Step) {
         if !self.sign_in.is_complete() {
-            step(&mut self.sign_in);
+            self.sign_in.done.insert(step);
             self.tell_online();
         }
     }
@@ -203,7 +214,7 @@ impl Node {
         let Some(purpose) = self.rendezvous.answered(id) else { return };
         self.unanswered(&purpose);
         if matches!(purpose, Purpose::User(_, Lookup::Oneself)) {
-            self.signed_in(|sign_in| sign_in.oneself = true);
+            self.signed_in(Step::Oneself);
         }
     }
 
@@ -286,11 +297,11 @@ impl Node {
             Ok(HeldItems { items }) => items,
             Err(error) => {
                 tracing::warn!(?error, "what was held could not be fetched");
-                return self.signed_in(|sign_in| sign_in.held = true);
+                return self.signed_in(Step::Held);
             }
         };
         if items.is_empty() {
-            return self.signed_in(|sign_in| sign_in.held = true);
+            return self.signed_in(Step::Held);
         }
         let ids = items.iter().map(|item| item.id).collect();
         for item in items {
@@ -306,7 +317,7 @@ impl Node {
             Ok(Present { contacts }) => contacts.into_iter().for_each(|each| self.presence(each)),
             Err(error) => tracing::warn!(?error, "presence could not be fetched"),
         }
-        self.signed_in(|sign_in| sign_in.presence = true);
+        self.signed_in(Step::Presence);
     }
 
     fn presence(&mut self, Presence { name, online, list_version }: Presence) {
@@ -370,7 +381,7 @@ impl Node {
             }
         }
         if matches!(why, Lookup::Oneself) {
-            self.signed_in(|sign_in| sign_in.oneself = true);
+            self.signed_in(Step::Oneself);
         }
     }
 
