@@ -329,12 +329,12 @@ mod tests {
             |pair| std::mem::swap(&mut pair.dh_signature, &mut pair.kem_signature),
         ];
         for change in changes {
-            let mut changed = bundle(&secret());
-            change(&mut changed.signed);
-            assert_eq!(verdict(changed), Err(PrekeyError::BadSignature));
-            let mut changed = bundle(&secret());
-            change(changed.one_time.as_mut().unwrap());
-            assert_eq!(verdict(changed), Err(PrekeyError::BadSignature));
+            let mut altered = bundle(&secret());
+            change(&mut altered.signed);
+            assert_eq!(verdict(altered), Err(PrekeyError::BadSignature));
+            let mut altered = bundle(&secret());
+            change(altered.one_time.as_mut().unwrap());
+            assert_eq!(verdict(altered), Err(PrekeyError::BadSignature));
         }
     }
 

@@ -195,7 +195,7 @@ fn run(db: &Connection, query: Query) -> Result<Answer, QueryError> {
         }
         Query::PutPrekeys(put) => Answer::PrekeysKept(prekeys::put(db, &put)?),
         Query::CountPrekeys { device, at } => Answer::PrekeysHeld(prekeys::count(db, &device, at)?),
-        Query::TakeBundles(asked) => Answer::Bundles(prekeys::take(db, &asked)?),
+        Query::TakeBundles(wish) => Answer::Bundles(prekeys::take(db, &wish)?),
         Query::DeviceStart { device, count } => {
             Answer::Started(accounts::start_device(db, &device, count)?)
         }

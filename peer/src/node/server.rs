@@ -65,7 +65,7 @@ pub(super) enum Lookup {
 }
 
 /// What signing in takes, besides the contacts of an earlier device.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Step {
     /// What was held is fetched and saved.
     Held,
@@ -73,16 +73,25 @@ enum Step {
     Oneself,
     /// Who is online is known.
     Presence,
+    /// A contact's devices, which have changed meanwhile, are looked at.
+    Devices(Username),
 }
 
-/// What of signing in is done: the rest is still to come before the node counts as online.
-#[derive(Debug, Default)]
+/// What of signing in is still to come before the node counts as online.
+#[derive(Debug)]
 pub(super) struct SignIn {
-    done: BTreeSet<Step>,
+    pending: BTreeSet<Step>,
     /// Contacts of an earlier device, while they are looked up.
     restoring: Option<Restoring>,
     /// Whether the absence since the last time was told.
     told_offline: bool,
+}
+
+impl Default for SignIn {
+    fn default() -> Self {
+        let pending = [Step::Held, Step::Oneself, Step::Presence].into();
+        Self { pending, restoring: None, told_offline: false }
+    }
 }
 
 /// Contacts of an earlier device: how many are still looked up, and those that were found.
@@ -94,13 +103,12 @@ struct Restoring {
 
 impl SignIn {
     fn is_complete(&self) -> bool {
-        let steps = [Step::Held, Step::Oneself, Step::Presence];
-        steps.iter().all(|step| self.done.contains(step)) && self.restoring.is_none()
+        self.pending.is_empty() && self.restoring.is_none()
     }
 
     /// Who is online is to be known anew.
     pub(super) fn await_presence(&mut self) {
-        self.done.remove(&Step::Presence);
+        self.pending.insert(Step::Presence);
     }
 
     /// One look-up is over. Returns all contacts with the last one.
@@ -178,9 +186,9 @@ impl Node {
     }
 
     /// One step of signing in is done.
-    fn signed_in(&mut self, step: Step) {
+    fn signed_in(&mut self, step: &Step) {
         if !self.sign_in.is_complete() {
-            self.sign_in.done.insert(step);
+            self.sign_in.pending.remove(step);
             self.tell_online();
         }
     }
@@ -213,8 +221,8 @@ impl Node {
     pub(super) fn handle_request_failed(&mut self, id: RequestId) {
         let Some(purpose) = self.rendezvous.answered(id) else { return };
         self.unanswered(&purpose);
-        if matches!(purpose, Purpose::User(_, Lookup::Oneself)) {
-            self.signed_in(Step::Oneself);
+        if let Purpose::User(name, why) = purpose {
+            self.looked_up(&name, why);
         }
     }
 
@@ -297,11 +305,11 @@ impl Node {
             Ok(HeldItems { items }) => items,
             Err(error) => {
                 tracing::warn!(?error, "what was held could not be fetched");
-                return self.signed_in(Step::Held);
+                return self.signed_in(&Step::Held);
             }
         };
         if items.is_empty() {
-            return self.signed_in(Step::Held);
+            return self.signed_in(&Step::Held);
         }
         let ids = items.iter().map(|item| item.id).collect();
         for item in items {
@@ -317,12 +325,15 @@ impl Node {
             Ok(Present { contacts }) => contacts.into_iter().for_each(|each| self.presence(each)),
             Err(error) => tracing::warn!(?error, "presence could not be fetched"),
         }
-        self.signed_in(Step::Presence);
+        self.signed_in(&Step::Presence);
     }
 
     fn presence(&mut self, Presence { name, online, list_version }: Presence) {
         let Some(known) = self.contacts.list(&name) else { return };
         if list_version != known.version || self.contacts.awaits_signature(&name) {
+            if self.sign_in.pending.contains(&Step::Presence) {
+                self.sign_in.pending.insert(Step::Devices(name.clone()));
+            }
             self.look_up(name.clone(), Lookup::Refresh);
         }
         self.set_online(&name, online);
@@ -380,8 +391,15 @@ impl Node {
                 }
             }
         }
-        if matches!(why, Lookup::Oneself) {
-            self.signed_in(Step::Oneself);
+        self.looked_up(name, why);
+    }
+
+    /// A look-up is over: signing in may have waited for it.
+    fn looked_up(&mut self, name: &Username, why: Lookup) {
+        match why {
+            Lookup::Oneself => self.signed_in(&Step::Oneself),
+            Lookup::Refresh => self.signed_in(&Step::Devices(name.clone())),
+            Lookup::Add(..) | Lookup::Claimed(_) | Lookup::Restore => {}
         }
     }
 

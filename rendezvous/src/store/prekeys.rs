@@ -118,8 +118,8 @@ fn count_one_time(db: &Connection, device: &DeviceKey, at: Timestamp) -> Result<
     Ok(statement.query_row(params![device.as_bytes(), oldest(at)], |row| row.get(0))?)
 }
 
-pub(super) fn take(db: &Connection, asked: &BundlesAsked) -> Result<Taking, QueryError> {
-    let BundlesAsked { asker, of, at, limits } = asked;
+pub(super) fn take(db: &Connection, wish: &BundlesAsked) -> Result<Taking, QueryError> {
+    let BundlesAsked { asker, of, at, limits } = wish;
     let Some(account) = owner(db, asker)? else { return Ok(Taking::NoAccount) };
     if let Some(until) = charge_request(db, account, *at, limits.requests_per_day)? {
         return Ok(Taking::TooMany { until });
@@ -295,12 +295,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let mut store = two(Store::open(&path).unwrap(), 1..=16);
-        let other = std::thread::scope(|scope| {
+        let (one, two) = std::thread::scope(|scope| {
             let other = scope.spawn(|| take_some(&path));
-            let own = take_some(&path);
-            (own, other.join().unwrap())
+            (take_some(&path), other.join().unwrap())
         });
-        let (one, two) = other;
         assert!(one.is_disjoint(&two));
         let left = rows(&store, "one_time_prekeys");
         assert_eq!(one.len() + two.len() + usize::try_from(left).unwrap(), 16);
