@@ -87,29 +87,29 @@ impl ChainId {
 #[derive(Debug)]
 pub struct Turn {
     ours: Arc<KeyPair>,
-    theirs: PublicValue,
+    theirs: Box<PublicValue>,
 }
 
 impl Turn {
     /// Computes it, in a millisecond or two.
     pub fn run(self) -> Turned {
         let shared = self.ours.agree(&self.theirs);
-        Turned { ours: self.ours.public().clone(), theirs: self.theirs, shared }
+        Turned { ours: self.ours, theirs: self.theirs, shared }
     }
 }
 
 /// What came of a [`Turn`].
 #[derive(Debug)]
 pub struct Turned {
-    ours: PublicValue,
-    theirs: PublicValue,
+    ours: Arc<KeyPair>,
+    theirs: Box<PublicValue>,
     shared: SharedSecret,
 }
 
 /// A step to be made ready, because it will be due: a key pair and an exponentiation.
 #[derive(Debug)]
 pub struct Stride {
-    theirs: PublicValue,
+    theirs: Box<PublicValue>,
 }
 
 impl Stride {
@@ -127,7 +127,7 @@ impl Stride {
 pub struct Step {
     pair: KeyPair,
     shared: SharedSecret,
-    theirs: PublicValue,
+    theirs: Box<PublicValue>,
 }
 
 /// The chain that we send on.
@@ -202,12 +202,12 @@ impl Ratchet {
     /// The step that is to be made ready, if one will be due and is not.
     pub(super) fn stride(&self) -> Option<Stride> {
         let theirs = self.unanswered().filter(|_| self.prepared.is_none())?;
-        Some(Stride { theirs: theirs.clone() })
+        Some(Stride { theirs: Box::new(theirs.clone()) })
     }
 
     /// Keeps a step that was made ready, unless it is of another time.
     pub(super) fn prepare(&mut self, step: Step) {
-        if self.unanswered() == Some(&step.theirs) {
+        if self.unanswered() == Some(&*step.theirs) {
             self.prepared = Some(step);
         }
     }
@@ -311,8 +311,9 @@ impl Ratchet {
         if header.number > MAX_SKIP {
             return Err(NoKey::TooFarAhead);
         }
-        let turned = turned.filter(|turned| turned.ours == *ours.public());
-        let Some(turned) = turned.filter(|turned| turned.theirs == theirs) else {
+        let turned = turned.filter(|turned| Arc::ptr_eq(&turned.ours, ours));
+        let Some(turned) = turned.filter(|turned| *turned.theirs == theirs) else {
+            let theirs = Box::new(theirs);
             return Err(NoKey::NeedsTurn(Turn { ours: Arc::clone(ours), theirs }));
         };
         let (root, chain) = kdf::ratchet_keys(&self.root, &turned.shared);

@@ -132,8 +132,10 @@ impl Agreements {
     /// order by link, to be looked at again.
     pub(super) fn accepted(&mut self) -> BTreeMap<LinkId, VecDeque<Envelope>> {
         self.accepting = None;
-        let turning = &self.turning;
-        self.waiting.extract_if(.., |link, _| !turning.contains(link)).collect()
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (still, free) = waiting.partition(|(link, _)| self.turning.contains(link));
+        self.waiting = still;
+        free
     }
 
     /// The exponentiation for an envelope of `link` is done. Returns what waited behind it.

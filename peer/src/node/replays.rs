@@ -50,10 +50,13 @@ impl Replays {
         now: Timestamp,
         changes: &mut Vec<Change>,
     ) {
-        let is_old = |at: &Timestamp| now.since(*at) > MEMORY;
-        for (hash, _) in self.accepted.extract_if(.., |_, at| is_old(at)) {
-            changes.push(Change::ForgetEphemeral(hash));
-        }
+        self.accepted.retain(|hash, at| {
+            let is_old = now.since(*at) > MEMORY;
+            if is_old {
+                changes.push(Change::ForgetEphemeral(*hash));
+            }
+            !is_old
+        });
         let hash = EphemeralHash::of(ephemeral);
         self.accepted.insert(hash, now);
         changes.push(Change::RememberEphemeral(hash, now));

@@ -105,7 +105,9 @@ impl Sessions {
     pub(super) fn remove_device(&mut self, device: DeviceId) -> Vec<SessionId> {
         let gone = self.by_device.remove(&device).unwrap_or_default();
         let gone: Vec<_> = gone.iter().map(|kept| kept.session.id()).collect();
-        gone.iter().for_each(|session| self.forget((device, *session)));
+        for session in &gone {
+            self.forget((device, *session));
+        }
         gone
     }
 

@@ -139,7 +139,9 @@ fn decode_public(reader: &mut Reader<'_>) -> Result<PublicValue, DecodeError> {
 
 fn encode_chains(chains: &VecDeque<ChainId>, stored: &mut Vec<u8>) {
     stored.push(u8::try_from(chains.len()).unwrap_or_default());
-    chains.iter().for_each(|chain| stored.extend_from_slice(&chain.0));
+    for chain in chains {
+        stored.extend_from_slice(&chain.0);
+    }
 }
 
 fn decode_chains(reader: &mut Reader<'_>) -> Result<VecDeque<ChainId>, DecodeError> {

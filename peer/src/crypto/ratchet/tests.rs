@@ -275,7 +275,8 @@ fn what_was_computed_for_another_turn_is_not_used() {
         panic!("it is a new key");
     };
     let turned = turn.run();
-    let forged = Turned { theirs: alice.receiving.as_ref().unwrap().public.clone(), ..turned };
+    let forged =
+        Turned { theirs: Box::new(alice.receiving.as_ref().unwrap().public.clone()), ..turned };
     let refused = attempt(&mut bob, &message, Some(forged));
     assert!(matches!(refused, Err(Failed::NoKey(NoKey::NeedsTurn(_)))), "{refused:?}");
 }
