@@ -11,7 +11,7 @@
 //! | `copies.rs` | copies of profiles: put back, or in a thief's hands |
 //! | `peer.rs` | a peer: its store, which survives, and its node, which does not |
 //! | `rendezvous.rs` | the rendezvous, and connections to it |
-//! | `lies.rs` | a rendezvous that shows people other device lists than there are |
+//! | `lies.rs` | a rendezvous that shows people other device lists and prekeys than there are |
 //! | `links.rs` | links between peers |
 //! | `visitor.rs` | raw clients of the rendezvous: registration, login, and what nobody should do |
 //! | `stage.rs` | the words of a story |

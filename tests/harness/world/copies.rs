@@ -6,6 +6,8 @@ use parlor::crypto::session::Session;
 use parlor::node::record::Start;
 use parlor::store::Store;
 use parlor_common::envelope::Envelope;
+use parlor_common::identity::DeviceSecret;
+use parlor_common::prekey::{PrekeyBundle, PrekeyUse};
 use parlor_common::time::Timestamp;
 
 use super::World;
@@ -40,6 +42,15 @@ impl World {
 }
 
 impl Copy {
+    /// The bundle that the device gave when the copy was taken, without a one-time pair.
+    pub fn bundle(&self, device: &DeviceSecret) -> PrekeyBundle {
+        let start = self.store.copy_in_memory().unwrap().load().unwrap();
+        let pairs = start.prekeys.iter().map(|(_, stored)| LocalPrekeys::decode(stored).unwrap());
+        let newest = pairs.filter(|pair| pair.used == PrekeyUse::Signed);
+        let signed = newest.max_by_key(|pair| pair.made_at).unwrap().sign(device);
+        PrekeyBundle { device: device.public(), signed, one_time: None }
+    }
+
     /// Whether the keys in the copy open an envelope: those of its sessions, and of the sessions
     /// that its prekeys accept.
     pub fn opens(&self, envelope: &Envelope, date: Timestamp) -> bool {

@@ -1,4 +1,4 @@
-//! A rendezvous that shows people other device lists than there are.
+//! A rendezvous that shows people other device lists, or other prekeys, than there are.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use parlor_common::Blob;
 use parlor_common::device_list::{DeviceEntry, DeviceList, SignedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::{AccountSecret, DeviceSecret};
+use parlor_common::prekey::PrekeyBundle;
 use parlor_common::wire::rendezvous::{
     self, Done, LoggedIn, LoginStarted, RegisterStarted, Request,
 };
@@ -19,23 +20,28 @@ use super::World;
 use super::peer::PeerId;
 use crate::stage::password_of;
 
-/// What is shown to whom in place of somebody's device list.
+/// What is shown to whom in place of somebody's device list or prekeys.
 #[derive(Default)]
 pub(super) struct Lies {
     lists: BTreeMap<(PeerId, String), Value>,
+    /// Whose prekeys are replaced, and by which bundle.
+    bundles: BTreeMap<PeerId, Value>,
 }
 
 impl Lies {
     /// What a peer is told in place of a reply or an event.
     pub(super) fn tell(&self, to: PeerId, payload: Vec<u8>) -> Vec<u8> {
         let mine: Vec<_> = self.lists.iter().filter(|((peer, _), _)| *peer == to).collect();
-        if mine.is_empty() {
+        if mine.is_empty() && !self.bundles.contains_key(&to) {
             return payload;
         }
         let mut json: Value = serde_json::from_slice(&payload).unwrap();
         for ((_, name), list) in mine {
             show_presence(&mut json, name, list);
             show_devices(&mut json, name, list);
+        }
+        if let (Some(bundle), true) = (self.bundles.get(&to), json["ok"]["bundles"].is_array()) {
+            json["ok"]["bundles"] = Value::Array(vec![bundle.clone()]);
         }
         serde_json::to_vec(&json).unwrap()
     }
@@ -71,9 +77,16 @@ impl World {
         self.server.lies.lists.insert((id, name), list);
     }
 
+    /// From now on, whenever `home` asks for anybody's prekeys, the rendezvous serves this bundle.
+    pub fn serves_prekeys(&mut self, home: &str, bundle: &PrekeyBundle) {
+        let (id, bundle) = (self.id(home), serde_json::to_value(bundle).unwrap());
+        self.server.lies.bundles.insert(id, bundle);
+    }
+
     /// From now on the rendezvous is honest.
     pub fn serves_the_truth(&mut self) {
         self.server.lies.lists.clear();
+        self.server.lies.bundles.clear();
     }
 
     /// The list that an account has by what one of its peers has stored.
