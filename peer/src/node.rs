@@ -112,6 +112,8 @@ pub struct Node {
     stepping: BTreeMap<DeviceId, BTreeMap<LinkId, BTreeSet<MessageId>>>,
     /// New sessions that are to say why they are there, and which messages were received last.
     repaired: Vec<(Repaired, Vec<MessageId>)>,
+    /// Those of them whose device has no link now.
+    unsaid: Vec<(Repaired, Vec<MessageId>)>,
     /// Contacts to whom something may be sent at the end of this turn.
     ready: BTreeSet<Username>,
     /// Messages that were queued in this turn, by their places in `changes`.
@@ -166,7 +168,7 @@ impl Node {
         for contact in &contacts {
             outbox.set_aside(&contact.name, contact.account_key);
         }
-        Ok(Self {
+        let mut node = Self {
             incarnation,
             next_number: 1,
             rendezvous: Rendezvous::new(now.timer),
@@ -190,6 +192,7 @@ impl Node {
             receipts: BTreeMap::new(),
             stepping: BTreeMap::new(),
             repaired: Vec::new(),
+            unsaid: Vec::new(),
             fresh: BTreeMap::new(),
             changes: Vec::new(),
             awaiting: VecDeque::new(),
@@ -197,7 +200,9 @@ impl Node {
             events: VecDeque::new(),
             work: VecDeque::new(),
             me,
-        })
+        };
+        node.expire_keys(now);
+        Ok(node)
     }
 
     /// Takes one thing that happened.
@@ -211,7 +216,9 @@ impl Node {
 
     fn handle_work(&mut self, done: WorkDone, now: Now) {
         match done {
-            WorkDone::Initiated { device, session } => self.handle_initiated(device, session),
+            WorkDone::Initiated { device, session } => {
+                self.handle_initiated(device, session, now);
+            }
             WorkDone::Accepted { link, envelope, accepted } => {
                 self.handle_accepted(link, &envelope, accepted, now);
             }
@@ -274,6 +281,7 @@ impl Node {
             self.transmits.push_back(Transmit::CloseLink { link });
         }
         self.look_after_prekeys(now);
+        self.expire_keys(now);
         self.ready.extend(self.outbox.contacts());
     }
 

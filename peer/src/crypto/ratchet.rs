@@ -212,11 +212,6 @@ impl Ratchet {
         }
     }
 
-    /// Drops a step that was made ready.
-    pub(super) fn unprepare(&mut self) {
-        self.prepared = None;
-    }
-
     /// Whether a step is made ready.
     pub(super) fn is_prepared(&self) -> bool {
         self.prepared.is_some()
@@ -226,6 +221,13 @@ impl Ratchet {
     pub(super) fn is_step_due(&self, timer: Timestamp) -> bool {
         let rested = |at: Timestamp| timer.since(at) >= RATCHET_INTERVAL;
         self.unanswered().is_some() && self.stepped_at.is_none_or(rested)
+    }
+
+    /// Gives up keys of overtaken messages that are too old. Returns whether there were any.
+    pub(super) fn expire(&mut self, date: Timestamp) -> bool {
+        let before = self.skipped.len();
+        self.skipped.keep(Vec::new(), date);
+        self.skipped.len() < before
     }
 
     /// The other side's ratchet key, if ours is older than it.

@@ -140,11 +140,6 @@ impl Session {
         self.ratchet.prepare(step);
     }
 
-    /// Drops a step that was made ready: there are too many.
-    pub fn unprepare(&mut self) {
-        self.ratchet.unprepare();
-    }
-
     /// Whether a step is made ready.
     pub fn is_prepared(&self) -> bool {
         self.ratchet.is_prepared()
@@ -154,6 +149,12 @@ impl Session {
     /// do without.
     pub fn misses_step(&self, timer: Timestamp) -> bool {
         self.ratchet.is_step_due(timer) && !self.is_prepared()
+    }
+
+    /// Gives up keys of overtaken messages that were kept for more than 30 days at `date`. Returns
+    /// whether there were any.
+    pub fn expire(&mut self, date: Timestamp) -> bool {
+        self.ratchet.expire(date)
     }
 
     /// Seals a message. `timer` is the time by a clock that starts with the process and never goes

@@ -9,19 +9,24 @@ use parlor_common::time::Timestamp;
 
 use super::input::LinkId;
 
-/// Envelopes that wait for a first message to be accepted: more than a sender's window, so that an
-/// honest sender's messages all fit.
+/// Envelopes of one link that wait for what is being computed: more than a sender's window and its
+/// receipts, so that an honest sender's all fit.
 const MAX_WAITING: usize = 1024;
+/// And those of all links, in bytes.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// The rendezvous is asked for a device's bundle at most this often: each may cost a one-time pair.
 const FETCH_INTERVAL: Duration = Duration::from_secs(30);
-/// Bundles that one link is given: each may cost a one-time pair.
-const MAX_BUNDLES: u32 = 8;
+/// Bundles that one link is given in a minute: each may cost a one-time pair.
+const MAX_BUNDLES: usize = 8;
+const MINUTE: Duration = Duration::from_secs(60);
+/// A bundle that does not come in this time is asked for again.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Agreements {
-    /// Links on which a bundle was asked for.
-    asked: BTreeSet<LinkId>,
+    /// Links on which a bundle was asked for, and until when it is awaited.
+    asked: BTreeMap<LinkId, Timestamp>,
     /// Devices with which a session is being started.
     initiating: BTreeSet<DeviceId>,
     /// Devices whose bundles the rendezvous was asked for, and until when it is not asked again.
@@ -34,7 +39,8 @@ pub(super) struct Agreements {
     turning: BTreeSet<LinkId>,
     /// What came behind such an envelope on its link, and first messages of other links.
     waiting: BTreeMap<LinkId, VecDeque<Envelope>>,
-    given: BTreeMap<LinkId, u32>,
+    /// When each link was given bundles, in the last minute.
+    given: BTreeMap<LinkId, Vec<Timestamp>>,
 }
 
 impl Agreements {
@@ -44,14 +50,19 @@ impl Agreements {
     }
 
     /// Whether a bundle is to be asked for on `link`, for a session with `device`.
-    pub(super) fn ask(&mut self, link: LinkId, device: DeviceId) -> bool {
-        !self.initiating.contains(&device) && self.asked.insert(link)
+    pub(super) fn ask(&mut self, link: LinkId, device: DeviceId, now: Timestamp) -> bool {
+        let is_awaited = self.asked.get(&link).is_some_and(|until| *until > now);
+        let ask = !is_awaited && !self.initiating.contains(&device);
+        if ask {
+            self.asked.insert(link, now + ANSWER_TIME);
+        }
+        ask
     }
 
     /// A bundle arrived on `link`. Returns whether it was asked for and a session with `device`
     /// is to be started now.
     pub(super) fn initiate(&mut self, link: LinkId, device: DeviceId) -> bool {
-        self.asked.remove(&link) && self.initiating.insert(device)
+        self.asked.remove(&link).is_some() && self.initiating.insert(device)
     }
 
     /// Whether the rendezvous is to be asked for a bundle of `device`.
@@ -70,9 +81,10 @@ impl Agreements {
         self.fetched.contains_key(&device) && self.initiating.insert(device)
     }
 
-    /// When the newest signed prekey that was seen of a device was made.
-    pub(super) fn seen(&self, device: DeviceId) -> Option<Timestamp> {
-        self.seen.get(&device).copied()
+    /// When the newest signed prekey that was seen of a device was made; not later than now: both
+    /// clocks may have been ahead then.
+    pub(super) fn seen(&self, device: DeviceId, now: Timestamp) -> Option<Timestamp> {
+        self.seen.get(&device).map(|seen| (*seen).min(now))
     }
 
     /// A bundle of a device was accepted. A date in the future counts as now: a device whose clock
@@ -83,9 +95,10 @@ impl Agreements {
         made_at: Timestamp,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let made_at = made_at.min(now);
-        let known = self.seen.insert(device, made_at);
-        (known != Some(made_at)).then_some(made_at)
+        let known = self.seen(device, now);
+        let newest = made_at.min(now).max(known.unwrap_or_default());
+        let stored = self.seen.insert(device, newest);
+        (stored != Some(newest)).then_some(newest)
     }
 
     /// The start of a session with `device` is over.
@@ -121,7 +134,10 @@ impl Agreements {
     /// Lets an envelope wait. Returns whether there was room: if not, it is dropped, and its link
     /// must be closed, so that its sender sends it again.
     pub(super) fn wait(&mut self, link: LinkId, envelope: Envelope) -> bool {
-        let room = self.waiting.values().map(VecDeque::len).sum::<usize>() < MAX_WAITING;
+        let bytes = |envelope: &Envelope| envelope.as_bytes().len();
+        let waiting = self.waiting.values().flatten().map(bytes).sum::<usize>();
+        let of_link = self.waiting.get(&link).map_or(0, VecDeque::len);
+        let room = of_link < MAX_WAITING && waiting + bytes(&envelope) <= MAX_WAITING_BYTES;
         if room {
             self.waiting.entry(link).or_default().push_back(envelope);
         }
@@ -145,10 +161,19 @@ impl Agreements {
     }
 
     /// Whether `link` may be given another bundle.
-    pub(super) fn give(&mut self, link: LinkId) -> bool {
+    pub(super) fn give(&mut self, link: LinkId, now: Timestamp) -> bool {
         let given = self.given.entry(link).or_default();
-        *given += 1;
-        *given <= MAX_BUNDLES
+        given.retain(|at| now.since(*at) < MINUTE);
+        let give = given.len() < MAX_BUNDLES;
+        if give {
+            given.push(now);
+        }
+        give
+    }
+
+    /// What waits of a link is not worth the work.
+    pub(super) fn drop_waiting(&mut self, link: LinkId) {
+        self.waiting.remove(&link);
     }
 
     /// A link is gone.
@@ -170,6 +195,7 @@ mod tests {
 
     const LINK: LinkId = LinkId(1);
     const DEVICE: DeviceId = DeviceId([1; 16]);
+    const NOW: Timestamp = Timestamp::from_millis(1000);
 
     fn envelope(number: u32) -> Envelope {
         let ratchet = DhPublicBytes(Box::new([1; DhPublicBytes::LEN]));
@@ -183,12 +209,13 @@ mod tests {
     fn one_bundle_is_asked_for_and_one_session_started_at_a_time() {
         let mut agreements = Agreements::default();
         assert!(!agreements.initiate(LINK, DEVICE), "a bundle that nobody asked for");
-        assert!(agreements.ask(LINK, DEVICE));
-        assert!(!agreements.ask(LINK, DEVICE));
+        assert!(agreements.ask(LINK, DEVICE, NOW));
+        assert!(!agreements.ask(LINK, DEVICE, NOW));
         assert!(agreements.initiate(LINK, DEVICE));
-        assert!(!agreements.ask(LINK, DEVICE));
+        assert!(!agreements.ask(LINK, DEVICE, NOW));
         agreements.initiated(DEVICE);
-        assert!(agreements.ask(LINK, DEVICE));
+        assert!(agreements.ask(LINK, DEVICE, NOW) && !agreements.ask(LINK, DEVICE, NOW));
+        assert!(agreements.ask(LINK, DEVICE, NOW + ANSWER_TIME), "the answer did not come");
     }
 
     #[test]
@@ -240,7 +267,11 @@ mod tests {
         assert_eq!(agreements.saw(DEVICE, at(5), at(9)), Some(at(5)));
         assert_eq!(agreements.saw(DEVICE, at(5), at(9)), None);
         assert_eq!(agreements.saw(DEVICE, at(500), at(9)), Some(at(9)));
-        assert_eq!(agreements.seen(DEVICE), Some(at(9)));
+        assert_eq!(agreements.seen(DEVICE, at(10)), Some(at(9)));
+        // A clock that was set back lowers nothing, and is not locked out by what it saw ahead.
+        assert_eq!(agreements.saw(DEVICE, at(4), at(20)), None);
+        assert_eq!(agreements.seen(DEVICE, at(6)), Some(at(6)));
+        assert_eq!(agreements.saw(DEVICE, at(6), at(6)), Some(at(6)));
     }
 
     #[test]
@@ -257,11 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_given_a_few_bundles() {
+    fn a_link_is_given_a_few_bundles_a_minute() {
         let mut agreements = Agreements::default();
-        let given = (0..100).filter(|_| agreements.give(LINK)).count();
+        let given = (0..100).filter(|_| agreements.give(LINK, NOW)).count();
         assert_eq!(given, 8);
+        assert!(agreements.give(LINK, NOW + MINUTE));
         agreements.link_down(LINK);
-        assert!(agreements.give(LINK));
+        assert!(agreements.give(LINK, NOW));
     }
 }

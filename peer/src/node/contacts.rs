@@ -60,8 +60,11 @@ impl From<DeviceListError> for ListFault {
 impl Known {
     /// What a list says after the known one. The first under an account key is trusted as the key.
     fn news(&self, served: &VerifiedDeviceList) -> Result<ListNews, DeviceListError> {
-        let devices = self.devices.as_ref();
-        devices.map_or(Ok(ListNews::Cosigned), |known| served.news(known, &self.record.unsigned))
+        match &self.devices {
+            Some(known) => served.news(known, &self.record.unsigned),
+            None if served.unconfirmed().is_some() => Ok(ListNews::PasswordAlone),
+            None => Ok(ListNews::Cosigned),
+        }
     }
 
     /// The contact with this list in place of the known one.
@@ -223,7 +226,7 @@ impl Contacts {
             ListNews::PasswordAlone => {
                 let unsigned = &known.record.unsigned;
                 let unsigned = before.map(|before| served.unsigned_after(before, unsigned));
-                let unsigned = unsigned.unwrap_or_default();
+                let unsigned = unsigned.unwrap_or_else(|| unsigned_at_first(&served));
                 let held = known.record.verified && !unsigned.is_empty();
                 let trust = if held { DeviceTrust::Held } else { DeviceTrust::Unsigned };
                 (unsigned, ListVerdict::Newer { trust, gone })
@@ -280,10 +283,16 @@ pub(super) fn new_contact(
         account_key: Some(devices.list().account_key),
         changed_key: None,
         devices: Some(devices.signed().clone()),
-        unsigned: BTreeSet::new(),
+        unsigned: unsigned_at_first(devices),
         refused: None,
         policy: Policy::default(),
     }
+}
+
+/// The unsigned devices of a list to somebody who knows none before it: a ghost may be there
+/// already.
+fn unsigned_at_first(devices: &VerifiedDeviceList) -> BTreeSet<DeviceId> {
+    devices.unconfirmed().map(|device| device.id).into_iter().collect()
 }
 
 fn gains_cosignature(known: Option<&VerifiedDeviceList>, served: &VerifiedDeviceList) -> bool {
@@ -396,7 +405,7 @@ mod tests {
         let account = AccountSecret::from_seed(&[1; 32]);
         let mut three = two.with_device(entry(2), Timestamp::default());
         three.devices.retain(|device| device.id == entry(2).id);
-        let signer = DeviceSecret::from_seed(&[2; 32]);
+        let signer = DeviceSecret::from_seed(&[1; 32]);
         let three = three.sign(&account, Some(&signer));
         let verdict = contacts.list_served(&bob(), three, &mut Vec::new());
         let gone = vec![entry(1).id];

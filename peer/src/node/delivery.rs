@@ -134,7 +134,7 @@ impl Node {
         let lists = self.sessions.greets(device).then(|| self.lists_for(contact));
         let plaintext = Content::Text { id, sent_at, text, lists }.encode();
         let Some(sealed) = self.sessions.seal(device, &plaintext, now.timer, rng) else {
-            self.ask_for_bundle(link, device);
+            self.ask_for_bundle(link, device, now);
             return None;
         };
         let SealedBy { session, envelope } = match sealed {
@@ -175,7 +175,7 @@ impl Node {
             return;
         }
         match frame {
-            PeerFrame::BundleRequest => self.give_bundle(link, now.date, rng),
+            PeerFrame::BundleRequest => self.give_bundle(link, now, rng),
             PeerFrame::Bundle(bundle) => self.handle_bundle(link, *bundle, now),
             PeerFrame::Envelope(envelope) => self.handle_envelope(link, envelope, None, now),
             PeerFrame::Hello(_) | PeerFrame::Unknown(_) => {}
@@ -195,7 +195,7 @@ impl Node {
             Some(id) => {
                 self.receipts.entry(link).or_default().insert(id);
             }
-            None => self.handle_failure(link, &"its key was used for another", now),
+            None => self.handle_stray(link, &"its key was used for another", now),
         }
     }
 
@@ -235,10 +235,10 @@ impl Node {
             }
             Ok(Content::Resend { received, lists }) => {
                 self.handle_lists(link, lists, now);
-                self.resend(link, &received);
+                self.resend(link, &received, envelope);
             }
             Ok(Content::Unknown) => tracing::debug!("a message of an unknown type is ignored"),
-            Err(error) => self.handle_failure(link, &error, now),
+            Err(error) => self.handle_nonsense(link, &error, now),
         }
     }
 
@@ -274,12 +274,15 @@ impl Node {
     }
 
     /// The other side cannot open what was sealed for it: all that it has not received is sealed
-    /// again, on the session on which it said so.
-    fn resend(&mut self, link: LinkId, received: &[IdRange]) {
+    /// again, on the session on which it said so. Only a new session can say so, and what it has
+    /// sealed itself is not sealed again: a contact cannot have the same work done twice.
+    fn resend(&mut self, link: LinkId, received: &[IdRange], envelope: &Envelope) {
         self.delivered(link, received);
         let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
         let Some((_, entry)) = self.contacts.owner(device) else { return };
-        self.outbox.reseal(contact, entry.id);
+        if envelope.header().first.is_some() {
+            self.outbox.reseal(contact, entry.id, envelope.header().session);
+        }
     }
 
     /// Seals receipts for what has arrived in this turn. They are saved with it and leave after. A

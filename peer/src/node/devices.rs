@@ -56,6 +56,7 @@ impl Node {
     }
 
     pub(super) fn forget_sessions(&mut self, device: DeviceId) {
+        self.repairs.forget(device);
         for session in self.sessions.remove_device(device) {
             self.outbox.session_gone(session);
             self.changes.push(Change::RemoveSession(device, session));

@@ -6,7 +6,6 @@ use std::fmt::Display;
 use parlor_common::envelope::Envelope;
 use parlor_common::id::{DeviceId, SessionId, Username};
 use parlor_common::prekey::{PrekeyBundle, PrekeyUse, VerifiedBundle};
-use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous::{Bundles, Request};
 use rand::CryptoRng;
@@ -19,7 +18,7 @@ use super::patience::Trouble;
 use super::record::Change;
 use super::server::Purpose;
 use super::work::Work;
-use super::{Awaiting, Node};
+use super::{Awaiting, Me, Node};
 use crate::crypto::agreement::{Accepted, AgreementError, Party};
 use crate::crypto::session::{OpenError, Session, Step, Turn, Turned};
 
@@ -29,15 +28,14 @@ const LAST_RECEIVED: u32 = 512;
 /// A new session that is to say why it was started.
 #[derive(Debug)]
 pub(super) struct Repaired {
-    link: LinkId,
     device: DeviceId,
     session: SessionId,
 }
 
 /// Bundles, and the agreements that start from them.
 impl Node {
-    pub(super) fn ask_for_bundle(&mut self, link: LinkId, device: DeviceId) {
-        if self.agreements.ask(link, device) {
+    pub(super) fn ask_for_bundle(&mut self, link: LinkId, device: DeviceId, now: Now) {
+        if self.agreements.ask(link, device, now.timer) {
             self.transmit(link, PeerFrame::BundleRequest);
         }
     }
@@ -52,12 +50,11 @@ impl Node {
         }
     }
 
-    pub(super) fn give_bundle(&mut self, link: LinkId, date: Timestamp, rng: &mut dyn CryptoRng) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        let Some((_, entry)) = self.contacts.owner(device) else { return };
-        let to = entry.id;
-        if self.agreements.give(link) {
-            let bundle = self.prekeys.bundle(&self.me.device, to, date, &mut self.changes, rng);
+    pub(super) fn give_bundle(&mut self, link: LinkId, now: Now, rng: &mut dyn CryptoRng) {
+        let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
+        if self.contacts.owner(device).is_some() && self.agreements.give(link, now.timer) {
+            let Me { device, .. } = &self.me;
+            let bundle = self.prekeys.bundle(device, contact, now.date, &mut self.changes, rng);
             self.transmit(link, PeerFrame::Bundle(Box::new(bundle)));
         }
     }
@@ -90,7 +87,10 @@ impl Node {
                 let (them, bundle) = (Box::new(them), Box::new(bundle));
                 self.work.push_back(Work::Initiate { us: self.me.party.clone(), them, bundle });
             }
-            None => self.agreements.initiated(device),
+            None => {
+                self.agreements.initiated(device);
+                self.repairs.failed(device);
+            }
         }
     }
 
@@ -105,7 +105,7 @@ impl Node {
         let account_key = known.record.account_key?;
         let devices = &known.devices.as_ref()?.list().devices;
         let entry = devices.iter().find(|entry| entry.id == device)?.clone();
-        match bundle.verify(&entry, self.agreements.seen(device), now.date) {
+        match bundle.verify(&entry, self.agreements.seen(device, now.date), now.date) {
             Ok(bundle) => {
                 let made_at = bundle.signed().made_at;
                 if let Some(seen) = self.agreements.saw(device, made_at, now.date) {
@@ -125,26 +125,43 @@ impl Node {
         &mut self,
         device: DeviceId,
         session: Result<Box<Session>, AgreementError>,
+        now: Now,
     ) {
         self.agreements.initiated(device);
         match session {
-            Ok(session) if self.repairs.started(device) => self.keep_repairing(device, *session),
+            Ok(session) if self.repairs.started(device) => {
+                self.keep_repairing(device, *session, now);
+            }
             // The other side was faster: its session serves.
             Ok(_) if self.sessions.can_seal(device) => {}
-            Ok(session) => self.keep_session(device, *session),
-            Err(error) => tracing::warn!(%error, "no session could be started"),
+            Ok(session) => self.keep_session(device, *session, now),
+            Err(error) => {
+                tracing::warn!(%error, "no session could be started");
+                self.repairs.failed(device);
+            }
         }
         self.ready.extend(self.outbox.contacts());
     }
 
-    fn keep_session(&mut self, device: DeviceId, session: Session) {
+    fn keep_session(&mut self, device: DeviceId, session: Session, now: Now) {
         // The device may have been taken off its account's list since.
         let Some(contact) = self.contacts.name_of(device) else { return };
         self.events.push_back(Event::Agreed { contact, session: session.id() });
-        if let Some(gone) = self.sessions.insert(device, session) {
-            self.outbox.session_gone(gone);
-            self.changes.push(Change::RemoveSession(device, gone));
+        if let Some(gone) = self.sessions.insert(device, session, now.date) {
+            self.session_gone(device, gone);
         }
+    }
+
+    /// Gives up keys that are too old.
+    pub(super) fn expire_keys(&mut self, now: Now) {
+        for (device, session) in self.sessions.expire(now.date) {
+            self.session_gone(device, session);
+        }
+    }
+
+    fn session_gone(&mut self, device: DeviceId, session: SessionId) {
+        self.outbox.session_gone(session);
+        self.changes.push(Change::RemoveSession(device, session));
     }
 }
 
@@ -172,16 +189,34 @@ impl Node {
             Some(Err(OpenError::NeedsTurn(turn))) => self.turn(link, envelope, turn, now),
             Some(Err(error)) => self.handle_failure(link, &error, now),
             None if envelope.header().first.is_some() => self.accept(link, envelope, now),
-            None => self.handle_failure(link, &"there is no such session", now),
+            None => self.handle_stray(link, &"there is no such session", now),
         }
     }
 
+    /// A key was tried on an envelope, and did not open it.
+    fn handle_failure(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
+        self.want_repair(link, reason);
+        self.is_trouble(link, Trouble::Failure, now);
+    }
+
+    /// There is no key to try on an envelope.
+    pub(super) fn handle_stray(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
+        self.want_repair(link, reason);
+        self.is_trouble(link, Trouble::Stray, now);
+    }
+
     /// An envelope could not be opened: nobody but its device is told, by a new session.
-    pub(super) fn handle_failure(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
+    fn want_repair(&mut self, link: LinkId, reason: &dyn Display) {
+        let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
         let Some((_, entry)) = self.contacts.owner(device) else { return };
         tracing::debug!(%device, %reason, "an envelope was refused");
         self.repairs.want(entry.id);
+        self.ready.insert(contact.clone());
+    }
+
+    /// What was opened is nothing that this version understands: no session would mend that.
+    pub(super) fn handle_nonsense(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
+        tracing::warn!(link = link.0, %reason, "what was opened cannot be understood");
         self.is_trouble(link, Trouble::Failure, now);
     }
 
@@ -191,6 +226,7 @@ impl Node {
         let lost = self.patience.tries(*device, trouble, now.timer);
         if lost {
             tracing::warn!(%device, ?trouble, "too much of it; the link is closed");
+            self.agreements.drop_waiting(link);
             self.transmits.push_back(Transmit::CloseLink { link });
         }
         lost
@@ -236,12 +272,12 @@ impl Node {
     fn accept(&mut self, link: LinkId, envelope: Envelope, now: Now) {
         let Some(first) = &envelope.header().first else { return };
         if self.replays.knows(&first.ephemeral) {
-            return self.handle_failure(link, &"it was accepted before", now);
+            return self.handle_stray(link, &"it was accepted before", now);
         }
         let signed = self.prekeys.get(first.signed_prekey, PrekeyUse::Signed);
         let one_time = first.one_time_prekey.map(|id| self.prekeys.get(id, PrekeyUse::OneTime));
         let (Some(signed), None | Some(Some(_))) = (signed, &one_time) else {
-            return self.handle_failure(link, &"its prekeys are gone", now);
+            return self.handle_stray(link, &"its prekeys are gone", now);
         };
         if !self.agreements.accept(link) {
             return self.hold_back(link, envelope);
@@ -291,7 +327,7 @@ impl Node {
         }
         self.replays.accepted(&first.ephemeral, now.date, &mut self.changes);
         self.repairs.opened(device);
-        self.keep_session(device, session);
+        self.keep_session(device, session, now);
         self.handle_content(link, &plaintext, envelope, now);
     }
 
@@ -318,7 +354,7 @@ impl Node {
     pub(super) fn repair(&mut self, now: Now) {
         for device in self.repairs.due(now.timer) {
             if let Some(link) = self.link_of(device)
-                && self.agreements.ask(link, device)
+                && self.agreements.ask(link, device, now.timer)
             {
                 self.repairs.start(device, now.timer);
                 self.transmit(link, PeerFrame::BundleRequest);
@@ -332,11 +368,10 @@ impl Node {
 
     /// Keeps a session that was started as a repair; it says so once it is known what was received
     /// last.
-    fn keep_repairing(&mut self, device: DeviceId, session: Session) {
-        let (contact, link) = (self.contacts.name_of(device), self.link_of(device));
-        let (Some(contact), Some(link)) = (contact, link) else { return };
-        let repaired = Repaired { link, device, session: session.id() };
-        self.keep_session(device, session);
+    fn keep_repairing(&mut self, device: DeviceId, session: Session, now: Now) {
+        let Some(contact) = self.contacts.name_of(device) else { return };
+        let repaired = Repaired { device, session: session.id() };
+        self.keep_session(device, session, now);
         // What could not be opened may have been a receipt.
         self.outbox.start_again(&contact);
         self.ready.insert(contact.clone());
@@ -347,7 +382,12 @@ impl Node {
     /// Says on a new session why it is there, and what need not be sent again.
     pub(super) fn say_resend(&mut self, now: Now, rng: &mut dyn CryptoRng) {
         for (repaired, received) in std::mem::take(&mut self.repaired) {
-            let Repaired { link, device, session } = repaired;
+            let Repaired { device, session } = repaired;
+            let Some(link) = self.link_of(device) else {
+                // It is said on the next link.
+                self.unsaid.push((repaired, received));
+                continue;
+            };
             let lists = self.contacts.name_of(device).map(|name| self.lists_for(&name));
             let mut received = IdRange::cover(&received.into_iter().collect());
             received.truncate(MAX_RANGES);
@@ -365,8 +405,7 @@ impl Node {
         self.prekeys.renounce(&mut self.changes);
         for device in self.sessions.devices() {
             for session in self.sessions.remove_device(device) {
-                self.outbox.session_gone(session);
-                self.changes.push(Change::RemoveSession(device, session));
+                self.session_gone(device, session);
             }
         }
         let names: Vec<Username> = self.contacts.names().cloned().collect();

@@ -138,6 +138,7 @@ impl Node {
         };
         self.dials.give_back(address);
         self.offers.link_up(&contact);
+        self.repaired.append(&mut self.unsaid);
         self.ready.insert(contact.clone());
         let since = now.timer;
         let first =
@@ -153,6 +154,7 @@ impl Node {
         self.agreements.link_down(link);
         self.receipts.remove(&link);
         let Some(down) = self.paths.down(link) else { return };
+        self.repairs.failed(DeviceId::of(&down.device));
         self.offers.restart(&down.contact);
         if self.outbox.is_waiting(&down.contact) {
             // It may only have been a moment, and the rendezvous may be away.

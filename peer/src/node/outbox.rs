@@ -7,7 +7,7 @@ use parlor_common::identity::AccountKey;
 
 use super::content::IdRange;
 use super::input::LinkId;
-use super::record::{MessageState, OutboxMessage};
+use super::record::{MessageState, OutboxMessage, Sealed};
 
 /// At most this many messages to a contact are on their way at once: fewer than the gap that a
 /// session can skip, so that an honest sender never meets that bound.
@@ -106,15 +106,15 @@ impl Outbox {
         }
     }
 
-    /// What was sealed for a contact's `device` cannot be opened there: it is sealed anew, and goes
-    /// again.
-    pub(super) fn reseal(&mut self, contact: &Username, device: DeviceId) {
-        if let Some(queue) = self.queues.get_mut(contact) {
-            for message in &mut queue.messages {
-                message.sealed.take_if(|sealed| sealed.device == device);
-            }
+    /// What was sealed for a contact's `device`, but on `session`, cannot be opened there: it is
+    /// sealed anew, and goes again.
+    pub(super) fn reseal(&mut self, contact: &Username, device: DeviceId, session: SessionId) {
+        let Some(queue) = self.queues.get_mut(contact) else { return };
+        let is_lost = |sealed: &mut Sealed| sealed.device == device && sealed.session != session;
+        let lost = queue.messages.iter_mut().filter_map(|message| message.sealed.take_if(is_lost));
+        if lost.count() > 0 {
+            self.start_again(contact);
         }
-        self.start_again(contact);
     }
 
     /// Everything that waits for a contact goes again, from the first: receipts may have been lost.
@@ -160,8 +160,6 @@ mod tests {
     use parlor_common::time::Timestamp;
 
     use super::*;
-    use crate::node::record::Sealed;
-
     fn id(number: u64) -> MessageId {
         MessageId::new(Incarnation([1; 8]), number)
     }

@@ -6,15 +6,20 @@ use std::time::Duration;
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 
-const WINDOW: Duration = Duration::from_secs(1);
+use super::outbox::WINDOW;
+
+const SECOND: Duration = Duration::from_secs(1);
 /// For how long a device that went too far gets no link.
 const PENANCE: Duration = Duration::from_secs(60);
 
 /// What a device did that costs work, or was in vain.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Trouble {
-    /// It sent an envelope that could not be opened.
+    /// It sent an envelope that could not be opened though a key was tried.
     Failure,
+    /// It sent an envelope for which there is no key: of a session that is gone, say, because this
+    /// profile was put back to a copy. Then an honest device has a whole window of them on its way.
+    Stray,
     /// It sent a new ratchet key, which costs an exponentiation. An honest device has one a second
     /// at most.
     NewKey,
@@ -23,10 +28,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// More than this in a [`WINDOW`] are no accident.
+    /// More than this in a second are no accident.
     const fn bound(self) -> usize {
         match self {
             Self::Failure => 20,
+            Self::Stray => 2 * WINDOW,
             Self::NewKey | Self::FirstMessage => 10,
         }
     }
@@ -43,7 +49,7 @@ impl Patience {
     /// A device caused trouble. Returns whether that was once too often.
     pub(super) fn tries(&mut self, device: DeviceKey, trouble: Trouble, now: Timestamp) -> bool {
         let times = self.troubles.entry((device, trouble)).or_default();
-        while times.front().is_some_and(|at| now.since(*at) >= WINDOW) {
+        while times.front().is_some_and(|at| now.since(*at) >= SECOND) {
             times.pop_front();
         }
         times.push_back(now);
@@ -71,7 +77,7 @@ mod tests {
     #[test]
     fn a_flood_costs_the_link_for_a_minute() {
         for (trouble, bound) in
-            [(Trouble::Failure, 20), (Trouble::NewKey, 10), (Trouble::FirstMessage, 10)]
+            [(Trouble::Failure, 20), (Trouble::Stray, 1024), (Trouble::NewKey, 10)]
         {
             let mut patience = Patience::default();
             let start = Timestamp::from_millis(0);

@@ -11,7 +11,7 @@ use parlor_common::wire::rendezvous::{HeldKind, Request};
 use super::Node;
 use super::contacts::new_contact;
 use super::input::{Now, Token};
-use super::output::{Event, IntentError, Transmit};
+use super::output::{DeviceTrust, Event, IntentError, Transmit};
 use super::record::{Change, Contact, ContactState, MessageState};
 use super::server::{Lookup, Purpose};
 
@@ -77,7 +77,12 @@ impl Node {
             return self.add_contact(token, name.clone(), expected, now);
         }
         // Kept before they are asked: their answer may be here before the reply.
-        self.keep_contact(new_contact(ContactState::Asked, expected.is_some(), &devices));
+        let contact = new_contact(ContactState::Asked, expected.is_some(), &devices);
+        if contact.verified && !contact.unsigned.is_empty() {
+            let (contact, trust) = (name.clone(), DeviceTrust::Held);
+            self.events.push_back(Event::ContactDevices { contact, trust });
+        }
+        self.keep_contact(contact);
         self.ask_person(token, name.clone(), true, now);
     }
 

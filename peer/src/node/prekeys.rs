@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlor_common::id::DeviceId;
+use parlor_common::id::Username;
 use parlor_common::identity::DeviceSecret;
 use parlor_common::prekey::{MAX_PREKEY_AGE, PrekeyBundle, PrekeyUse};
 use parlor_common::time::Timestamp;
@@ -25,15 +25,15 @@ const UNDER_WAY: Duration = DAY.saturating_mul(44);
 /// So many one-time pairs are kept: the oldest go when there are more. A rendezvous is given some
 /// 500 in the time for which a pair is kept, and contacts get the rest.
 const MAX_ONE_TIME: usize = 1000;
-/// One device gets so many one-time pairs from us in a day; then bundles come without.
+/// One contact gets so many one-time pairs from us in a day; then bundles come without.
 const MAX_A_DAY: usize = 16;
 
 /// Prekeys by id.
 #[derive(Debug, Default)]
 pub(super) struct Prekeys {
     by_id: BTreeMap<u32, Arc<LocalPrekeys>>,
-    /// When each device was last given one-time pairs.
-    given: BTreeMap<DeviceId, Vec<Timestamp>>,
+    /// When each contact was last given one-time pairs.
+    given: BTreeMap<Username, Vec<Timestamp>>,
 }
 
 impl Prekeys {
@@ -60,7 +60,7 @@ impl Prekeys {
     pub(super) fn bundle(
         &mut self,
         device: &DeviceSecret,
-        to: DeviceId,
+        to: &Username,
         now: Timestamp,
         changes: &mut Vec<Change>,
         rng: &mut dyn CryptoRng,
@@ -71,8 +71,8 @@ impl Prekeys {
         PrekeyBundle { device: device.public(), signed, one_time }
     }
 
-    fn may_give(&mut self, to: DeviceId, now: Timestamp) -> bool {
-        let given = self.given.entry(to).or_default();
+    fn may_give(&mut self, to: &Username, now: Timestamp) -> bool {
+        let given = self.given.entry(to.clone()).or_default();
         given.retain(|at| now.distance(*at) < DAY);
         let may = given.len() < MAX_A_DAY;
         if may {
@@ -103,10 +103,11 @@ impl Prekeys {
         rng: &mut dyn CryptoRng,
     ) -> Arc<LocalPrekeys> {
         self.expire(now, changes);
-        let newest = self.of(PrekeyUse::Signed).max_by_key(|pair| pair.made_at).map(Arc::clone);
-        // A clock that was set back must not keep a pair for ever: one from the future is old.
-        let fresh = newest.filter(|pair| now.distance(pair.made_at) < ROTATION);
-        fresh.unwrap_or_else(|| self.make(PrekeyUse::Signed, now, changes, rng))
+        // A clock that was set right must not keep a pair for ever: one from the future is old.
+        let is_fresh = |pair: &&Arc<LocalPrekeys>| now.distance(pair.made_at) < ROTATION;
+        let fresh = self.of(PrekeyUse::Signed).filter(is_fresh);
+        let newest = fresh.max_by_key(|pair| pair.made_at).map(Arc::clone);
+        newest.unwrap_or_else(|| self.make(PrekeyUse::Signed, now, changes, rng))
     }
 
     /// A new one-time pair.
@@ -147,10 +148,11 @@ impl Prekeys {
     fn expire(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
         let mut signed: Vec<_> = self.of(PrekeyUse::Signed).map(|pair| pair.made_at).collect();
         signed.sort_unstable();
-        // Replaced when the next one was made.
+        // Replaced when the next one was made; one from the future, when the clock was set right.
         let is_replaced_long = |pair: &LocalPrekeys| {
             let next = signed.iter().find(|made_at| **made_at > pair.made_at);
-            next.is_some_and(|next| now.since(*next) > UNDER_WAY)
+            let is_of_the_future = pair.made_at.since(now) > UNDER_WAY;
+            is_of_the_future || next.is_some_and(|next| now.since(*next) > UNDER_WAY)
         };
         let is_old = |pair: &&Arc<LocalPrekeys>| match pair.used {
             PrekeyUse::Signed => is_replaced_long(pair),
@@ -174,7 +176,6 @@ mod tests {
 
     use super::*;
 
-    const ALICE: DeviceId = DeviceId([1; 16]);
     const NOW: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 
     struct Maker {
@@ -196,7 +197,7 @@ mod tests {
 
         fn bundle(&mut self, now: Timestamp) -> PrekeyBundle {
             let Self { prekeys, device, rng, changes } = self;
-            prekeys.bundle(device, ALICE, now, changes, rng)
+            prekeys.bundle(device, &"alice".parse().unwrap(), now, changes, rng)
         }
 
         fn has(&self, id: u32, used: PrekeyUse) -> bool {
@@ -241,7 +242,19 @@ mod tests {
     }
 
     #[test]
-    fn one_device_gets_a_few_one_time_pairs_a_day() {
+    fn whatever_the_clock_does_one_signed_pair_serves() {
+        let mut maker = Maker::new();
+        for at in [NOW + DAY * 400, NOW, NOW - DAY * 10, NOW + DAY * 3] {
+            let id = maker.bundle(at).signed.id;
+            assert_eq!(maker.bundle(at).signed.id, id);
+            assert_eq!(maker.bundle(at + DAY).signed.id, id);
+        }
+        let kept = maker.prekeys.of(PrekeyUse::Signed).map(|pair| pair.made_at);
+        assert!(kept.max() < Some(NOW + DAY * 60), "the one of the far future is gone");
+    }
+
+    #[test]
+    fn one_contact_gets_a_few_one_time_pairs_a_day() {
         let mut maker = Maker::new();
         let given = (0..100).filter(|_| maker.bundle(NOW).one_time.is_some()).count();
         assert_eq!(given, MAX_A_DAY);

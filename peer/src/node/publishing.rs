@@ -23,13 +23,18 @@ const PAIRS_SHORT: u32 = 20;
 /// It is looked after this often: a signed pair is due once a week.
 const LOOK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
+/// A rendezvous that claims more starts than this is not believed: nobody starts so often.
+pub(super) const MOST_STARTS: u64 = 1 << 53;
+
 /// What is under way.
 #[derive(Debug)]
 pub(super) struct Publication {
     /// How often this profile was started.
     starts: u64,
-    /// Whether this process has told that.
-    told: bool,
+    /// How often this process has told that count.
+    tells: u32,
+    /// The signed pair that the rendezvous was given last.
+    signed: Option<u32>,
     /// Whether one-time pairs are given until the rendezvous has all that it keeps.
     filling: bool,
     /// Whether what the rendezvous holds is of an earlier state of this profile, and to be replaced.
@@ -41,7 +46,13 @@ pub(super) struct Publication {
 impl Publication {
     /// For the `starts`th start of a profile.
     pub(super) const fn new(starts: u64) -> Self {
-        Self { starts, told: false, filling: false, replaces: false, next_look: None }
+        Self { starts, tells: 0, signed: None, filling: false, replaces: false, next_look: None }
+    }
+
+    /// Whether another start than this one has told the rendezvous a count as high as ours. What
+    /// this process has told before and heard no answer to may be its own.
+    const fn is_other(&self, largest: u64) -> bool {
+        largest > self.starts || largest == self.starts && self.tells < 2
     }
 
     /// When the node has something to do for it.
@@ -62,6 +73,7 @@ impl Node {
     /// Tells the rendezvous how often this profile was started.
     pub(super) fn tell_start(&mut self) {
         let count = self.publication.starts;
+        self.publication.tells += 1;
         self.ask(Request::DeviceStart { count }, Purpose::Started);
     }
 
@@ -69,16 +81,12 @@ impl Node {
     /// count, or a larger one: then this profile was put back to an earlier state, or is a copy.
     pub(super) fn handle_started(&mut self, started: Started) {
         let Started { largest } = started;
-        let Publication { starts, told, .. } = &mut self.publication;
-        let is_other = largest > *starts || largest == *starts && !*told;
-        *told = true;
-        if !is_other {
+        if largest > MOST_STARTS || !self.publication.is_other(largest) {
             return self.count_prekeys();
         }
         tracing::warn!("this profile was restored or copied: its sessions are started anew");
-        *starts = largest.saturating_add(1);
-        self.publication.replaces = true;
-        self.changes.push(Change::PutStarts(self.publication.starts));
+        let starts = largest.saturating_add(1);
+        self.publication = Publication { replaces: true, ..Publication::new(starts) };
         self.renounce_keys();
         self.tell_start();
     }
@@ -108,6 +116,8 @@ impl Node {
             .collect();
         if signed.is_some() || !one_time.is_empty() {
             let device = self.me.device.clone();
+            self.publication.signed =
+                signed.as_ref().map(|pair| pair.id).or(self.publication.signed);
             self.work.push_back(Work::SignPrekeys { device, signed, one_time });
         }
     }
@@ -119,7 +129,7 @@ impl Node {
         one_time: Vec<PrekeyPair>,
     ) {
         if self.rendezvous.is_signed_in() {
-            let replace = std::mem::take(&mut self.publication.replaces);
+            let replace = self.publication.replaces;
             let request = Request::PrekeysPut { signed, one_time, replace };
             self.ask(request, Purpose::PrekeysKept);
         }
@@ -127,8 +137,11 @@ impl Node {
 
     /// The rendezvous has kept prekeys: it gets more until it has enough.
     pub(super) fn kept_prekeys(&mut self, kept: PrekeysKept, now: Now, rng: &mut dyn CryptoRng) {
-        let signed = self.prekeys.signed(now.date, &mut self.changes, rng).id;
-        let held = PrekeysHeld { one_time: kept.one_time, signed: Some(signed) };
+        if std::mem::take(&mut self.publication.replaces) {
+            // Only now is there nothing left of the earlier state: until then it is found out again.
+            self.changes.push(Change::PutStarts(self.publication.starts));
+        }
+        let held = PrekeysHeld { one_time: kept.one_time, signed: self.publication.signed };
         self.top_up(held, now, rng);
     }
 }
@@ -136,6 +149,17 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_start_is_told_by_a_count_that_this_one_has_not_told() {
+        let mut publication = Publication::new(7);
+        publication.tells = 1;
+        assert!(!publication.is_other(6));
+        assert!(publication.is_other(7) && publication.is_other(8));
+        publication.tells = 2;
+        assert!(!publication.is_other(7), "it is what this process told, unanswered");
+        assert!(publication.is_other(8));
+    }
 
     #[test]
     fn the_rendezvous_is_filled_when_it_runs_short() {

@@ -133,17 +133,20 @@ pub struct StoredSession {
     pub id: SessionId,
     /// Grows with each use that makes it the session to send on: the highest is.
     pub used: u64,
+    /// When a message was last opened on it, or it was made.
+    pub opened_at: Timestamp,
     /// The session's state, as [`Session::encode`](crate::crypto::session::Session::encode) wrote it.
     pub state: Zeroizing<Vec<u8>>,
 }
 
 impl std::fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { device, id, used, state: _ } = self;
+        let Self { device, id, used, opened_at, state: _ } = self;
         f.debug_struct("StoredSession")
             .field("device", device)
             .field("id", id)
             .field("used", used)
+            .field("opened_at", opened_at)
             .finish_non_exhaustive()
     }
 }

@@ -59,6 +59,18 @@ impl Repairs {
         repair.is_some_and(|repair| std::mem::take(&mut repair.under_way))
     }
 
+    /// A new session that was being started did not come to be.
+    pub(super) fn failed(&mut self, device: DeviceId) {
+        if let Some(repair) = self.by_device.get_mut(&device) {
+            repair.wanted |= std::mem::take(&mut repair.under_way);
+        }
+    }
+
+    /// A device is nobody's any more.
+    pub(super) fn forget(&mut self, device: DeviceId) {
+        self.by_device.remove(&device);
+    }
+
     /// A message of a device was opened: the next repair need not wait. One that is wanted stays so,
     /// because what could not be opened is not sent again by itself.
     pub(super) fn opened(&mut self, device: DeviceId) {
@@ -109,6 +121,20 @@ mod tests {
         repairs.opened(DEVICE);
         repairs.want(DEVICE);
         assert_eq!(repairs.due(now), [DEVICE]);
+    }
+
+    #[test]
+    fn a_repair_that_comes_to_nothing_is_wanted_again_after_its_wait() {
+        let (mut repairs, now) = (Repairs::default(), Timestamp::from_millis(1000));
+        repairs.failed(DEVICE);
+        assert_eq!(repairs.due(now), [], "none was under way");
+        repairs.want(DEVICE);
+        repairs.start(DEVICE, now);
+        repairs.failed(DEVICE);
+        assert!(!repairs.started(DEVICE));
+        assert_eq!((repairs.due(now), repairs.due(now + FIRST_WAIT)), (vec![], vec![DEVICE]));
+        repairs.forget(DEVICE);
+        assert_eq!(repairs.due(now + LONGEST_WAIT), []);
     }
 
     #[test]

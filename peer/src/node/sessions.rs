@@ -1,6 +1,7 @@
 //! The sessions with each device, and which of them seals.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use parlor_common::envelope::Envelope;
 use parlor_common::id::{DeviceId, SessionId};
@@ -14,6 +15,10 @@ use crate::crypto::session::{OpenError, SealError, Session, Step, Stride, Turned
 
 /// At most this many sessions are kept for a device, and can open.
 const MAX_SESSIONS: usize = 5;
+
+/// A session in whose place another one is used is kept for so long after a message was last opened
+/// on it. What comes later is sealed anew; its keys would open what was recorded meanwhile.
+const RETIREMENT: Duration = Duration::from_secs(600);
 
 /// At most this many ratchet steps are made ready ahead, in the whole process.
 const MAX_PREPARED: usize = 16;
@@ -29,8 +34,8 @@ pub(super) struct Sessions {
     dirty: BTreeSet<Place>,
     /// Counts uses, so that the latest can be told.
     uses: u64,
-    /// Sessions whose next step is being made ready, or is ready; the oldest first.
-    prepared: VecDeque<Place>,
+    /// Sessions whose next step is being made ready, or is ready.
+    prepared: Vec<Place>,
     /// Steps to be made ready.
     strides: Vec<(Place, Stride)>,
 }
@@ -40,6 +45,8 @@ struct Kept {
     session: Session,
     /// 0 until a message was opened on it; then when that last was, as a count.
     used: u64,
+    /// When a message was last opened on it, or it was made, by the machine's date.
+    opened_at: Timestamp,
 }
 
 /// What was sealed.
@@ -56,11 +63,12 @@ impl Sessions {
     /// be answered by a new session.
     pub(super) fn new(stored: Vec<StoredSession>) -> Self {
         let mut sessions = Self::default();
-        for StoredSession { device, id, used, state } in stored {
+        for StoredSession { device, id, used, opened_at, state } in stored {
             sessions.uses = sessions.uses.max(used);
             match Session::decode(&state) {
                 Ok(session) => {
-                    sessions.by_device.entry(device).or_default().push(Kept { session, used });
+                    let kept = Kept { session, used, opened_at };
+                    sessions.by_device.entry(device).or_default().push(kept);
                 }
                 Err(error) => {
                     tracing::warn!(session = %id, %error, "a stored session is unreadable");
@@ -82,12 +90,17 @@ impl Sessions {
     }
 
     /// Keeps a new session. Returns the one that has to go for it.
-    pub(super) fn insert(&mut self, device: DeviceId, session: Session) -> Option<SessionId> {
+    pub(super) fn insert(
+        &mut self,
+        device: DeviceId,
+        session: Session,
+        date: Timestamp,
+    ) -> Option<SessionId> {
         let id = session.id();
         self.uses += u64::from(session.has_heard());
         let used = if session.has_heard() { self.uses } else { 0 };
         let kept = self.by_device.entry(device).or_default();
-        kept.push(Kept { session, used });
+        kept.push(Kept { session, used, opened_at: date });
         self.dirty.insert((device, id));
         self.look_ahead((device, id));
         let kept = self.by_device.entry(device).or_default();
@@ -109,6 +122,31 @@ impl Sessions {
             self.forget((device, *session));
         }
         gone
+    }
+
+    /// Gives up keys of overtaken messages that were kept for too long, and forgets the sessions
+    /// that have retired. Returns those.
+    pub(super) fn expire(&mut self, date: Timestamp) -> Vec<Place> {
+        let mut retired = Vec::new();
+        for device in self.devices() {
+            let best = self.best(device).map(|best| best.session.id());
+            let Some(kept) = self.by_device.get_mut(&device) else { continue };
+            for Kept { session, opened_at, .. } in kept {
+                let place = (device, session.id());
+                if Some(place.1) != best && date.distance(*opened_at) > RETIREMENT {
+                    retired.push(place);
+                } else if session.expire(date) {
+                    self.dirty.insert(place);
+                }
+            }
+        }
+        for place in &retired {
+            self.forget(*place);
+            if let Some(kept) = self.by_device.get_mut(&place.0) {
+                kept.retain(|kept| kept.session.id() != place.1);
+            }
+        }
+        retired
     }
 
     /// All devices with which there are sessions.
@@ -142,7 +180,15 @@ impl Sessions {
         timer: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Option<Result<SealedBy, SealError>> {
+        let is_full = self.prepared.len() >= MAX_PREPARED && !self.prepared.contains(&place);
         let kept = self.find(place)?;
+        if is_full
+            && kept.session.misses_step(timer)
+            && let Some(stride) = kept.session.stride()
+        {
+            // Others' steps are made ready: this one takes its time here, once a second.
+            kept.session.prepare(stride.run(rng));
+        }
         let sealed = kept.session.seal(plaintext, timer, rng);
         if !kept.session.is_prepared() {
             self.prepared.retain(|prepared| *prepared != place);
@@ -192,6 +238,7 @@ impl Sessions {
         let opened = kept.session.open(envelope, turned, now.date);
         if opened.is_ok() {
             kept.used = next_use;
+            kept.opened_at = now.date;
             self.uses = next_use;
             self.dirty.insert(place);
             self.look_ahead(place);
@@ -205,17 +252,14 @@ impl Sessions {
             return;
         }
         let Some(session) = self.find(place).map(|kept| &kept.session) else { return };
+        let is_prepared = session.is_prepared();
         match session.stride() {
-            Some(stride) => self.strides.push((place, stride)),
-            None if session.is_prepared() => {}
-            None => return,
-        }
-        self.prepared.push_back(place);
-        if self.prepared.len() > MAX_PREPARED
-            && let Some(oldest) = self.prepared.pop_front()
-            && let Some(kept) = self.find(oldest)
-        {
-            kept.session.unprepare();
+            Some(stride) if self.prepared.len() < MAX_PREPARED => {
+                self.prepared.push(place);
+                self.strides.push((place, stride));
+            }
+            None if is_prepared => self.prepared.push(place),
+            Some(_) | None => {}
         }
     }
 
@@ -244,7 +288,8 @@ impl Sessions {
         let find = |(device, id): Place| {
             let kept = self.by_device.get(&device)?.iter().find(|kept| kept.session.id() == id)?;
             let state = kept.session.encode();
-            Some(Change::PutSession(StoredSession { device, id, used: kept.used, state }))
+            let Kept { used, opened_at, .. } = *kept;
+            Some(Change::PutSession(StoredSession { device, id, used, opened_at, state }))
         };
         dirty.into_iter().filter_map(find).collect()
     }

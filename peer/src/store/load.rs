@@ -15,7 +15,7 @@ impl Store {
     /// as online. And it is one start more.
     pub fn load(&mut self) -> Result<Start, ReadError> {
         self.reader.db.execute("UPDATE contacts SET online = FALSE WHERE online", [])?;
-        self.reader.db.execute("UPDATE identity SET starts = starts + 1", [])?;
+        self.reader.db.execute("UPDATE identity SET starts = min(starts, 1 << 53) + 1", [])?;
         let contacts = self.reader.contacts()?;
         Ok(Start {
             identity: self.reader.identity()?,
@@ -35,7 +35,11 @@ type StoredPrekey = (u32, Zeroizing<Vec<u8>>);
 
 impl Reader {
     fn sessions(&self) -> Result<Vec<StoredSession>, ReadError> {
-        self.all("SELECT device, session, used, state FROM sessions ORDER BY id", [], session)
+        self.all(
+            "SELECT device, session, used, opened_at, state FROM sessions ORDER BY id",
+            [],
+            session,
+        )
     }
 
     fn prekeys(&self) -> Result<Vec<StoredPrekey>, ReadError> {
@@ -75,7 +79,8 @@ fn session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
         device: DeviceId(row.get(0)?),
         id: SessionId(row.get(1)?),
         used: row.get::<_, i64>(2)?.cast_unsigned(),
-        state: row.get::<_, SecretBytes>(3)?.0,
+        opened_at: row.get::<_, Millis>(3)?.0,
+        state: row.get::<_, SecretBytes>(4)?.0,
     })
 }
 
@@ -108,7 +113,8 @@ mod tests {
 
     fn stored_session(byte: u8, used: u64) -> StoredSession {
         let state = Zeroizing::new(vec![byte; 1500]);
-        StoredSession { device: DeviceId([8; 16]), id: SessionId([byte; 16]), used, state }
+        let (device, id) = (DeviceId([8; 16]), SessionId([byte; 16]));
+        StoredSession { device, id, used, opened_at: Timestamp::from_millis(77), state }
     }
 
     #[test]

@@ -115,8 +115,17 @@ CREATE TABLE prekeys (
 /// The Double Ratchet: sessions and prekeys of before cannot be used any more, and what they sealed
 /// is sealed anew.
 const VERSION_2: &str = "
-DELETE FROM sessions;
 DELETE FROM prekeys;
+DROP TABLE sessions;
+CREATE TABLE sessions (
+    id        INTEGER PRIMARY KEY,
+    device    BLOB NOT NULL,
+    session   BLOB NOT NULL,
+    used      INTEGER NOT NULL,
+    opened_at INTEGER NOT NULL,             -- ms
+    state     BLOB NOT NULL,
+    UNIQUE (device, session)
+) STRICT;
 UPDATE outbox SET device = NULL, session = NULL, envelope = NULL;
 
 DROP TABLE opened;

@@ -109,10 +109,12 @@ impl<'a> Writer<'a> {
     }
 
     fn put_session(&self, session: &StoredSession) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO sessions (device, session, used, state) VALUES (?1, ?2, ?3, ?4) \
-                   ON CONFLICT DO UPDATE SET used = excluded.used, state = excluded.state";
-        let used = session.used.cast_signed();
-        self.run(sql, (session.device.0, session.id.0, used, &*session.state)).map(drop)
+        let sql = "INSERT INTO sessions (device, session, used, opened_at, state) \
+                   VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET used = excluded.used, \
+                   opened_at = excluded.opened_at, state = excluded.state";
+        let StoredSession { device, id, used, opened_at, state } = session;
+        let params = (device.0, id.0, used.cast_signed(), Millis(*opened_at), &**state);
+        self.run(sql, params).map(drop)
     }
 
     fn remove_session(&self, device: DeviceId, session: SessionId) -> rusqlite::Result<()> {
