@@ -159,6 +159,8 @@ fn what_was_written_for_an_old_key_is_never_sealed_for_the_new_one() {
     world.run_until_quiet();
     assert_eq!(states(&world, "alice").last(), Some(&MessageState::Queued));
     assert_eq!(world.texts("bob"), ["hello"], "the old key's device gets nothing any more");
+    // The new key's list shows a device that no earlier one has signed for: that is a second word.
+    world.asks_for("alice", accept("bob")).unwrap();
     let again = world.asks_for("alice", accept("bob"));
     assert_eq!(again, Err(IntentError::NoRequest(name("bob"))));
 }
