@@ -4,7 +4,8 @@
     python3 docs/vectors/example.py --write    puts it into docs/protocol.md
     python3 docs/vectors/example.py --check    ends with 1 if docs/protocol.md has another one
 
-Whatever is not in the files is computed, and what is in both is compared: the example cannot show a wrong value.
+Whatever is not in the files is computed, with group.py and kdf.py of tests/model, which need nothing but Python. What
+is in the files too is compared, so that the example cannot show a wrong value.
 """
 
 import base64
@@ -77,7 +78,8 @@ def agreement(case: dict) -> str:
     sender_key = same(hkdf(ZERO_SALT, dh[1] + ss, b"parlor/v1/sender" + ctx, 32), case, "sender_key")
     root0 = expand(sk, b"parlor/v1/root", 32)
     root, chain = kdf_root(root0, agree(secret["ratchet_secret"], signed))
-    same(root, case, "root_after"), same(chain, case, "sending_chain")
+    same(root, case, "root_after")
+    same(chain, case, "sending_chain")
     first_key, first_aead, _ = message_keys(chain)
     envelope, header = bytes.fromhex(case["first_envelope"]), bytes.fromhex(case["first_header"])
     return (
@@ -186,7 +188,8 @@ def conversation(file: dict, shown: int) -> str:
             listed.append(f"| {number} | {step['by']} | {opens} message {step['message']} | |")
     return (
         "### A conversation\n\n`ratchet.json`, with messages that overtake each other, a replay, and steps that are "
-        "put off. Each\nline is a step of the file; the envelopes are of type 2. All messages with a step follow below, but for the last.\n\n"
+        "put off. Each\nline is a step of the file; the envelopes are of type 2. All messages with a step follow below, "
+        "but for the last.\n\n"
         "| | by | does | PN, N |\n| --- | --- | --- | --- |\n" + "\n".join(listed) + "\n\nAt the start:\n\n"
         + block(initial) + "\n" + "\n".join(messages[:shown])
     )
