@@ -188,8 +188,8 @@ def conversation(file: dict, shown: int) -> str:
             listed.append(f"| {number} | {step['by']} | {opens} message {step['message']} | |")
     return (
         "### A conversation\n\n`ratchet.json`, with messages that overtake each other, a replay, and steps that are "
-        "put off. Each\nline is a step of the file; the envelopes are of type 2. All messages with a step follow below, "
-        "but for the last.\n\n"
+        "put off. Each\nline is a step of the file; the envelopes are of type 2. All messages with a step follow "
+        "below, but for the last.\n\n"
         "| | by | does | PN, N |\n| --- | --- | --- | --- |\n" + "\n".join(listed) + "\n\nAt the start:\n\n"
         + block(initial) + "\n" + "\n".join(messages[:shown])
     )
