@@ -1,7 +1,7 @@
 //! Bare quinn with the same mutual raw keys, key exchange and transport, and nothing above it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use parlor_common::identity::{DeviceSecret, ServerSecret};
@@ -11,7 +11,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 
 use crate::message::SIZE;
-use crate::process::{input_ends, tell};
+use crate::process::{input_ends, rest, tell};
 
 /// As long as a server's welcome.
 const WELCOME: [u8; 200] = [b'x'; 200];
@@ -87,12 +87,13 @@ async fn answer_one(endpoint: Endpoint, echo: bool) -> anyhow::Result<()> {
     }
 }
 
-/// Tells how many seconds each round trip took; the first ones are not counted.
-pub async fn ping(address: SocketAddr, rounds: usize) -> anyhow::Result<()> {
+/// Tells how many seconds each round trip took, after a pause each; the first ones are not counted.
+pub async fn ping(address: SocketAddr, rounds: usize, pause: Duration) -> anyhow::Result<()> {
     let mut link = Link::dial(address).await?;
     let mut message = [b'x'; SIZE];
     let mut samples = Vec::with_capacity(rounds);
     for round in 0..rounds + rounds / 10 {
+        rest(pause).await;
         let started = Instant::now();
         link.outgoing.write_all(&message).await?;
         link.incoming.read_exact(&mut message).await?;

@@ -1,5 +1,6 @@
-//! Diffie–Hellman, agreements, and sealing and opening of 64 KiB.
+//! Diffie–Hellman, agreements, messages in a chain, and sealing and opening of 64 KiB.
 
+use std::hint::black_box;
 use std::time::Duration;
 
 use aes::Aes128;
@@ -7,16 +8,10 @@ use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use crypto_bigint::modular::ConstMontyForm;
 use crypto_bigint::{U320, U3072, const_monty_params};
+use harness::pair::{AT, Pair};
 use hmac::{Hmac, KeyInit, Mac};
-use parlor::crypto::agreement::{self, LocalParty, Party};
 use parlor::crypto::group::KeyPair;
-use parlor::crypto::prekey::LocalPrekeys;
-use parlor::crypto::session::Session;
 use parlor::driver::os_rng;
-use parlor_common::device_list::DeviceEntry;
-use parlor_common::identity::{AccountSecret, DeviceSecret};
-use parlor_common::prekey::{PrekeyBundle, PrekeyUse, VerifiedBundle};
-use parlor_common::time::Timestamp;
 use sha2::Sha256;
 
 use crate::Effort;
@@ -25,12 +20,18 @@ use crate::timing::{in_turns, time};
 
 const SIZE: usize = 64 * 1024;
 const MEGABYTES: f64 = 0.065_536;
-const AT: Timestamp = Timestamp::from_millis(1_000_000);
+/// A text of 256 bytes is padded to this, and its envelope's header and transcript hash are this
+/// long: what the AEAD of a message in a chain works on.
+const PADDED: usize = 512;
+const ASSOCIATED: usize = 18 + 384 + 8 + 32;
+/// Messages that are timed together: one takes hardly longer than reading the clock does.
+const BATCH: usize = 100;
 
 pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     let budget = Duration::from_secs(effort.of(2, 10));
     report.tell(&exponentiations(budget));
     report.tell(&agreements(budget));
+    report.tell(&chain_message(budget));
     seal_and_open(budget, report);
     Ok(())
 }
@@ -44,82 +45,66 @@ fn exponentiations(budget: Duration) -> Figure {
     Figure::new("dh", "exponentiations/s", 1.0 / value, 1.0 / bare)
 }
 
-/// Both halves of an agreement with a one-time prekey, and the eight exponentiations alone.
+/// An agreement with a one-time pair, up to where both sides have heard the other; and the
+/// exponentiations of received values alone. There are twelve: four DH and the first chain's on
+/// each side, then the responder's first step and the initiator's turn. The five powers of 4 by
+/// the table, the KEM and the messages are the agreement's own cost.
 fn agreements(budget: Duration) -> Figure {
-    let pair = Pair::new();
+    let pair = Pair::new(true, &mut os_rng());
     let power = Power::new(&pair.alice.dh);
-    let eight = || time(|| [(); 8].map(|()| power.raise()));
-    let (value, bare) = in_turns(budget, || time(|| pair.agree()), eight);
+    let twelve = || time(|| [(); 12].map(|()| power.raise()));
+    let (value, bare) = in_turns(budget, || time(|| pair.agree(&mut os_rng())), twelve);
     Figure::new("agreements", "both sides/s", 1.0 / value, 1.0 / bare)
+}
+
+/// What sealing and opening a message in a chain takes beyond its AEAD, and the AEAD alone: chain
+/// and message keys, IV, header, state, erasure.
+fn chain_message(budget: Duration) -> Figure {
+    let (text, padded, ad) = ([b'x'; 256], [b'x'; PADDED], [7; ASSOCIATED]);
+    let rng = &mut os_rng();
+    let (mut alice, mut bob) = Pair::new(true, rng).agree(rng);
+    let message = || {
+        let envelope = alice.seal(&text, AT, rng).expect("it is sealed");
+        bob.open(&envelope, None, AT).expect("it is opened")
+    };
+    let message = repeated(message);
+    let aead = repeated(|| {
+        let (ciphertext, tag) = bare_seal(&ad, &padded);
+        bare_open(&ad, &ciphertext, &tag)
+    });
+    let (value, bare) = in_turns(budget, message, aead);
+    let microseconds = 1e6 / BATCH as f64;
+    let beyond = microseconds * (value - bare);
+    Figure::new("chain_message", "µs beyond its AEAD", beyond, microseconds * bare)
+}
+
+/// Times work done so often.
+fn repeated<T>(mut work: impl FnMut() -> T) -> impl FnMut() -> f64 {
+    move || {
+        time(|| {
+            for _ in 0..BATCH {
+                black_box(work());
+            }
+        })
+    }
 }
 
 /// 64 KiB from plaintext to envelope and back, ratchet and padding included.
 fn seal_and_open(budget: Duration, report: &Report) {
     let (plaintext, rng) = (vec![b'x'; SIZE], &mut os_rng());
-    let (mut alice, _) = Pair::new().agree();
+    let (mut alice, _) = Pair::new(true, rng).agree(rng);
     let seal = || time(|| alice.seal(&plaintext, AT, rng).expect("it is sealed"));
-    let (value, bare) = in_turns(budget, seal, || time(|| bare_seal(&plaintext)));
+    let (value, bare) = in_turns(budget, seal, || time(|| bare_seal(&[], &plaintext)));
     report.tell(&Figure::new("seal_64k", "MB/s", MEGABYTES / value, MEGABYTES / bare));
 
-    let (mut alice, mut bob) = Pair::new().agree();
+    let (mut alice, mut bob) = Pair::new(true, rng).agree(rng);
     let open = || {
         let envelope = alice.seal(&plaintext, AT, rng).expect("it is sealed");
         time(|| bob.open(&envelope, None, AT).expect("it is opened"))
     };
-    let (ciphertext, tag) = bare_seal(&plaintext);
-    let (value, bare) = in_turns(budget, open, || time(|| bare_open(&ciphertext, &tag)));
+    let (ciphertext, tag) = bare_seal(&[], &plaintext);
+    let (value, bare) = in_turns(budget, open, || time(|| bare_open(&[], &ciphertext, &tag)));
     report.tell(&Figure::new("open_64k", "MB/s", MEGABYTES / value, MEGABYTES / bare));
-}
-
-/// Two devices and their prekeys.
-struct Pair {
-    alice: LocalParty,
-    bob: LocalParty,
-    signed: LocalPrekeys,
-    one_time: LocalPrekeys,
-    bundle: VerifiedBundle,
-}
-
-impl Pair {
-    fn new() -> Self {
-        let rng = &mut os_rng();
-        let bobs = DeviceSecret::from_seed(&[2; 32]);
-        let (alice, bob) =
-            (party("alice", &DeviceSecret::from_seed(&[1; 32])), party("bob", &bobs));
-        let signed = LocalPrekeys::generate(1, PrekeyUse::Signed, AT, rng);
-        let one_time = LocalPrekeys::generate(2, PrekeyUse::OneTime, AT, rng);
-        let bundle = PrekeyBundle {
-            device: bobs.public(),
-            signed: signed.sign(&bobs),
-            one_time: Some(one_time.sign(&bobs)),
-        };
-        let bundle = bundle.verify(&bob.party.device, None, AT).expect("it holds");
-        Self { alice, bob, signed, one_time, bundle }
-    }
-
-    /// Alice starts a session, and Bob's side comes from her first message.
-    fn agree(&self) -> (Session, Session) {
-        let rng = &mut os_rng();
-        let Self { alice, bob, signed, one_time, bundle } = self;
-        let mut alices = agreement::initiate(alice, &bob.party, bundle, rng).expect("it starts");
-        let first = alices.seal(b"hi", AT, rng).expect("it is sealed");
-        let accepted = agreement::accept(bob, signed, Some(one_time), first.header());
-        let mut bobs = accepted.expect("it is accepted").session;
-        bobs.open(&first, None, AT).expect("it is opened");
-        let answer = bobs.seal(b"hi", AT, rng).expect("it is sealed");
-        alices.open_at_once(&answer, AT).expect("it is opened");
-        (alices, bobs)
-    }
-}
-
-fn party(name: &str, device: &DeviceSecret) -> LocalParty {
-    let dh = KeyPair::generate(&mut os_rng());
-    let party = Party {
-        name: name.parse().expect("it is a name"),
-        account_key: AccountSecret::from_seed(&[3; 32]).public(),
-        device: DeviceEntry::new(device.public(), dh.public().to_bytes(), AT),
-    };
-    LocalParty { party, dh }
 }
 
 const_monty_params!(
@@ -159,17 +144,17 @@ impl Power {
 }
 
 /// AES-128-CBC and HMAC-SHA-256 of the same crates, and nothing else.
-fn bare_seal(plaintext: &[u8]) -> (Vec<u8>, [u8; 32]) {
+fn bare_seal(ad: &[u8], plaintext: &[u8]) -> (Vec<u8>, [u8; 32]) {
     let cipher = cbc::Encryptor::<Aes128>::new(&[7; 16].into(), &[9; 16].into());
     let mut ciphertext = vec![0; plaintext.len() + 16];
     ciphertext[..plaintext.len()].copy_from_slice(plaintext);
     cipher.encrypt_padded::<Pkcs7>(&mut ciphertext, plaintext.len()).expect("there is room");
-    let tag = bare_tag(&ciphertext);
+    let tag = bare_tag(ad, &ciphertext);
     (ciphertext, tag)
 }
 
-fn bare_open(ciphertext: &[u8], tag: &[u8; 32]) -> Vec<u8> {
-    assert_eq!(bare_tag(ciphertext), *tag);
+fn bare_open(ad: &[u8], ciphertext: &[u8], tag: &[u8; 32]) -> Vec<u8> {
+    assert_eq!(bare_tag(ad, ciphertext), *tag);
     let cipher = cbc::Decryptor::<Aes128>::new(&[7; 16].into(), &[9; 16].into());
     let mut plaintext = ciphertext.to_vec();
     let len = cipher.decrypt_padded::<Pkcs7>(&mut plaintext).expect("it is padded").len();
@@ -177,8 +162,9 @@ fn bare_open(ciphertext: &[u8], tag: &[u8; 32]) -> Vec<u8> {
     plaintext
 }
 
-fn bare_tag(ciphertext: &[u8]) -> [u8; 32] {
+fn bare_tag(ad: &[u8], ciphertext: &[u8]) -> [u8; 32] {
     let mut hmac = Hmac::<Sha256>::new(&[0; 64].into());
+    hmac.update(ad);
     hmac.update(ciphertext);
     hmac.finalize().into_bytes().into()
 }

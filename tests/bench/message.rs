@@ -3,7 +3,7 @@
 
 pub mod peer;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harness::Stage as _;
 use harness::real::Real;
@@ -15,6 +15,9 @@ use crate::timing::{median, quantile};
 
 /// The length of a text, in bytes.
 pub const SIZE: usize = 256;
+
+/// After this pause a step of the ratchet is due again.
+const BETWEEN_STEPS: Duration = Duration::from_millis(1050);
 
 const SENDER: &str = "alice";
 const RECIPIENT: &str = "bob";
@@ -31,6 +34,7 @@ pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     let homes = Homes { sender: home(&real, SENDER), recipient: home(&real, RECIPIENT) };
     cold_start(&real, &homes, effort, report)?;
     round_trips(&real, &homes, effort, report)?;
+    turns(&real, &homes, effort, report)?;
     one_way(&real, &homes, effort, report)
 }
 
@@ -63,14 +67,25 @@ fn round_trips(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> a
     let (mut values, mut baselines) = (Vec::new(), Vec::new());
     for _ in 0..effort.of(5, 9) {
         let (homes, rounds) = (homes.clone(), effort.of(1500, 5000));
-        baselines.extend(ping_bare(rounds)?);
-        values.extend(beside(real, move || homes.ping(rounds))?);
+        baselines.extend(ping_bare(rounds, Duration::ZERO)?);
+        values.extend(beside(real, move || homes.ping(rounds, Duration::ZERO))?);
     }
     for (name, of_hundred) in [("rtt_p50", 50), ("rtt_p99", 99)] {
         let value = 1e6 * quantile(&mut values, of_hundred);
         let bare = 1e6 * quantile(&mut baselines, of_hundred);
         report.tell(&Figure::new(name, "µs", value, bare));
     }
+    Ok(())
+}
+
+/// From the sending of a message to the arrival of its echo, where a second lies between two
+/// messages of a side: each side takes a step of the ratchet for each.
+fn turns(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> anyhow::Result<()> {
+    let (homes, rounds) = (homes.clone(), effort.of(25, 100));
+    let mut baselines = ping_bare(rounds, BETWEEN_STEPS)?;
+    let mut values = beside(real, move || homes.ping(rounds, BETWEEN_STEPS))?;
+    let (value, bare) = (1e6 * median(&mut values), 1e6 * median(&mut baselines));
+    report.tell(&Figure::new("rtt_turn_p50", "µs", value, bare));
     Ok(())
 }
 
@@ -102,10 +117,11 @@ impl Homes {
         Ok(took)
     }
 
-    fn ping(&self, rounds: usize) -> anyhow::Result<Vec<f64>> {
+    fn ping(&self, rounds: usize, pause: Duration) -> anyhow::Result<Vec<f64>> {
         let mut recipient = Process::start(["answer", &self.recipient, "--echo"])?;
         let _: String = recipient.hear()?;
-        let role = ["ping", &self.sender, RECIPIENT, &rounds.to_string()];
+        let [rounds, pause] = [rounds.to_string(), pause.as_millis().to_string()];
+        let role = ["ping", &self.sender, RECIPIENT, &rounds, &pause];
         let samples = Process::start(role)?.told()?;
         recipient.end()?;
         Ok(samples)
@@ -133,10 +149,11 @@ fn start_cold_bare() -> anyhow::Result<f64> {
     Ok(took)
 }
 
-fn ping_bare(rounds: usize) -> anyhow::Result<Vec<f64>> {
+fn ping_bare(rounds: usize, pause: Duration) -> anyhow::Result<Vec<f64>> {
     let mut recipient = Process::start(["bare-answer", "--echo"])?;
     let address: String = recipient.hear()?;
-    let samples = Process::start(["bare-ping", &address, &rounds.to_string()])?.told()?;
+    let [rounds, pause] = [rounds.to_string(), pause.as_millis().to_string()];
+    let samples = Process::start(["bare-ping", &address, &rounds, &pause])?.told()?;
     recipient.end()?;
     Ok(samples)
 }

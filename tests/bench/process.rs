@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Subcommand;
@@ -26,9 +27,10 @@ pub enum Role {
         #[arg(long)]
         echo: bool,
     },
-    /// A peer that sends a message and waits for its echo, again and again.
+    /// A peer that sends a message and waits for its echo, again and again, after so many
+    /// milliseconds each time.
     #[command(hide = true)]
-    Ping { home: PathBuf, to: Username, rounds: usize },
+    Ping { home: PathBuf, to: Username, rounds: usize, pause: u64 },
     /// A peer that sends messages and waits until all are delivered.
     #[command(hide = true)]
     Flood {
@@ -48,7 +50,7 @@ pub enum Role {
         echo: bool,
     },
     #[command(hide = true)]
-    BarePing { address: SocketAddr, rounds: usize },
+    BarePing { address: SocketAddr, rounds: usize, pause: u64 },
     #[command(hide = true)]
     BareFlood { address: SocketAddr, count: usize },
     #[command(hide = true)]
@@ -70,11 +72,15 @@ impl Role {
     async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Answer { home, echo } => peer::answer(&home, echo).await,
-            Self::Ping { home, to, rounds } => peer::ping(&home, &to, rounds).await,
+            Self::Ping { home, to, rounds, pause } => {
+                peer::ping(&home, &to, rounds, Duration::from_millis(pause)).await
+            }
             Self::Flood { home, to, count, warm } => peer::flood(&home, &to, count, warm).await,
             Self::Reconnect { each, homes } => reconnections::clients(&homes, each).await,
             Self::BareAnswer { echo } => bare::answer(echo).await,
-            Self::BarePing { address, rounds } => bare::ping(address, rounds).await,
+            Self::BarePing { address, rounds, pause } => {
+                bare::ping(address, rounds, Duration::from_millis(pause)).await
+            }
             Self::BareFlood { address, count } => bare::flood(address, count).await,
             Self::BareServer => bare::serve().await,
             Self::BareReconnect { address, each, lanes } => {
@@ -94,6 +100,13 @@ pub fn tell(value: &impl Serialize) -> anyhow::Result<()> {
 pub async fn input_ends() {
     // Nothing is ever written there.
     let _ = tokio::io::stdin().read_u8().await;
+}
+
+/// Waits for so long, and not at all for no time: a timer would take a millisecond.
+pub async fn rest(pause: Duration) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// A process of this program. It is ended when dropped.

@@ -6,9 +6,11 @@
 //! | [`stories`] | stories that are told on both |
 //! | [`world`] | the very cores, with virtual time and a simulated network |
 //! | [`real`] | the drivers that people run, on loopback |
+//! | [`pair`] | two devices and their sessions, with no peers around them |
 //! | [`raw`] | clients that keep to QUIC and TLS and to nothing else |
 //! | [`secrets`] | looks for what must not be found |
 
+pub mod pair;
 pub mod raw;
 pub mod real;
 pub mod secrets;

@@ -103,10 +103,20 @@ pub(super) fn seal_in_place(
     ad: &[&[u8]],
     mut buffer: Vec<u8>,
 ) -> Vec<u8> {
-    let (mac, enc) = key.halves();
     // PKCS#7: as many bytes as are missing, at least one, each of that value.
     let missing = BLOCK_LEN - buffer.len() % BLOCK_LEN;
     buffer.resize(buffer.len() + missing, u8::try_from(missing).unwrap_or_default());
+    seal_blocks(key, iv, ad, buffer)
+}
+
+/// Like [`seal_in_place`], for whole blocks that have their padding.
+pub(super) fn seal_blocks(
+    key: &AeadKey,
+    iv: &[u8; IV_LEN],
+    ad: &[&[u8]],
+    mut buffer: Vec<u8>,
+) -> Vec<u8> {
+    let (mac, enc) = key.halves();
     let (blocks, _none) = Array::slice_as_chunks_mut(&mut buffer);
     let blocks: &mut [Block<Aes128>] = blocks;
     cbc::Encryptor::<Aes128>::new((&*enc).into(), iv.into()).encrypt_blocks(blocks);
@@ -245,6 +255,36 @@ mod tests {
             let forged = with_tag(&key(), &IV, &[], vec![5; len]);
             assert_eq!(open(&key(), &IV, &[], &forged), Err(NotAuthentic));
         }
+    }
+
+    #[test]
+    fn padding_that_is_wrong_under_a_tag_that_holds_looks_like_a_tag_that_does_not() {
+        let mut refusals = Vec::new();
+        for last in [0, 17, 0x80, 0xff] {
+            let mut blocks = vec![5; 48];
+            blocks[47] = last;
+            let sealed = seal_blocks(&key(), &IV, &[b"ad"], blocks);
+            refusals.push(open(&key(), &IV, &[b"ad"], &sealed).unwrap_err());
+        }
+        let mut inside = vec![5; 48];
+        inside[44..].fill(4);
+        inside[44] = 3;
+        let sealed = seal_blocks(&key(), &IV, &[b"ad"], inside);
+        refusals.push(open(&key(), &IV, &[b"ad"], &sealed).unwrap_err());
+
+        let mut sealed = seal(&key(), &IV, &[b"ad"], &[5; 40]);
+        refusals.push(open(&key(), &IV, &[b"aD"], &sealed).unwrap_err());
+        refusals.push(open(&key(), &IV, &[b"ad"], &sealed[..30]).unwrap_err());
+        refusals.push(open(&key(), &IV, &[b"ad"], &sealed[..7]).unwrap_err());
+        *sealed.last_mut().unwrap() ^= 1;
+        refusals.push(open(&key(), &IV, &[b"ad"], &sealed).unwrap_err());
+        for refusal in refusals {
+            assert_eq!(refusal, NotAuthentic);
+            assert_eq!(refusal.to_string(), "the message is not authentic");
+        }
+        // What is padded right opens, so that the ones above failed by their padding.
+        let sealed = seal_blocks(&key(), &IV, &[b"ad"], [[5; 16], [16; 16]].concat());
+        assert_eq!(*open(&key(), &IV, &[b"ad"], &sealed).unwrap(), [5; 16]);
     }
 
     #[test]

@@ -363,6 +363,15 @@ mod tests {
         assert_ne!(&negative, theirs.public());
         let shared = pair.agree(theirs.public());
         assert_eq!(pair.agree(&negative).expose_bytes(), shared.expose_bytes());
+        // Of 2 and p − 2, at the ends of the range, the second is no square.
+        let two = BigUint::from(2_u8);
+        let ends = [public_value(&two), public_value(&(prime() - &two))].map(Result::unwrap);
+        let euler =
+            |value: &PublicValue| number(value.to_bytes()).modpow(&(prime() >> 1), &prime());
+        assert_eq!(ends.each_ref().map(euler), [BigUint::from(1_u8), prime() - 1_u8]);
+        let [square, other] = ends.map(|value| *pair.agree(&value).expose_bytes());
+        assert_eq!(square, other);
+        assert_eq!(square, *pair.public().to_bytes().0);
     }
 
     #[test]

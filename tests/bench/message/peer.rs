@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use parlor::driver::Engine;
@@ -13,7 +13,7 @@ use parlor::profile::{Home, ProfileLock};
 use parlor_common::id::Username;
 
 use super::SIZE;
-use crate::process::{input_ends, tell};
+use crate::process::{input_ends, rest, tell};
 
 struct Peer {
     engine: Engine,
@@ -58,11 +58,18 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends a text and waits for its echo.
-    async fn exchange(&mut self, with: &Username, text: &str) -> anyhow::Result<()> {
+    /// Sends a text after a pause, and returns how many seconds it took until its echo came.
+    async fn exchange_after(
+        &mut self,
+        pause: Duration,
+        with: &Username,
+        text: &str,
+    ) -> anyhow::Result<f64> {
+        rest(pause).await;
+        let started = Instant::now();
         self.send(with, text);
         while !matches!(self.next().await?, Event::Message(_)) {}
-        Ok(())
+        Ok(started.elapsed().as_secs_f64())
     }
 }
 
@@ -84,18 +91,21 @@ pub async fn answer(home: &Path, echo: bool) -> anyhow::Result<()> {
     Ok(peer.engine.stop().await?)
 }
 
-/// Tells how many seconds each round trip took; the first ones are not counted.
-pub async fn ping(home: &Path, to: &Username, rounds: usize) -> anyhow::Result<()> {
+/// Tells how many seconds each round trip took, after a pause each; the first ones are not counted.
+pub async fn ping(
+    home: &Path,
+    to: &Username,
+    rounds: usize,
+    pause: Duration,
+) -> anyhow::Result<()> {
     let mut peer = Peer::start(home)?;
     let text = "x".repeat(SIZE);
     for _ in 0..rounds / 10 + 1 {
-        peer.exchange(to, &text).await?;
+        peer.exchange_after(pause, to, &text).await?;
     }
     let mut samples = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let started = Instant::now();
-        peer.exchange(to, &text).await?;
-        samples.push(started.elapsed().as_secs_f64());
+        samples.push(peer.exchange_after(pause, to, &text).await?);
     }
     tell(&samples)?;
     Ok(peer.engine.stop().await?)

@@ -1,4 +1,8 @@
+use parlor_common::Fields;
 use parlor_common::envelope::Envelope;
+use parlor_common::identity::DeviceSecret;
+use parlor_common::prekey::PrekeyBundle;
+use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::crypto::fixture::{ALICE, BOB, CAROL, DATE, FIRST, TIMER, flipped, rng};
@@ -147,4 +151,184 @@ fn nothing_secret_prints() {
     assert!(printed.starts_with("Session { id: "), "{printed}");
     assert!(printed.ends_with(", .. }"), "{printed}");
     assert!(!format!("{:?}", BOB.local).contains("secret"));
+}
+
+/// The secrets and keys of an agreement of Alice with Bob, for a transcript of one's choice.
+struct Forge {
+    shared: Shared,
+    exchange: Exchange,
+}
+
+impl Forge {
+    fn new(with_one_time: bool) -> Self {
+        let (bundle, rng) = (BOB.bundle(with_one_time), &mut rng());
+        let of = |bytes: &DhPublicBytes| PublicValue::try_from(bytes).unwrap();
+        let (signed, ephemeral) = (of(&bundle.signed().dh), KeyPair::generate(rng));
+        let (ciphertext, kem) = kem::encapsulate(&bundle.of_kem().kem, rng).unwrap();
+        let shared = Shared {
+            dh1: ALICE.local.dh.agree(&signed),
+            dh2: ephemeral.agree(&of(&BOB.party().device.dh)),
+            dh3: ephemeral.agree(&signed),
+            dh4: bundle.one_time().map(|pair| ephemeral.agree(&of(&pair.dh))),
+            kem,
+        };
+        let exchange = Exchange {
+            ephemeral: ephemeral.public().to_bytes(),
+            signed: dh_half(bundle.signed()),
+            one_time: bundle.one_time().map(dh_half),
+            kem: (bundle.of_kem().kem.clone(), ciphertext),
+        };
+        Self { shared, exchange }
+    }
+
+    /// The transcript's fields as the protocol lists them.
+    fn fields(&self) -> Vec<Option<Vec<u8>>> {
+        let Exchange { ephemeral, signed, one_time, kem } = &self.exchange;
+        let suite = b"pqxdh-ffdhe3072-mlkem768-hkdf-sha256-a128cbc-hs256".to_vec();
+        let mut fields = vec![b"parlor/v1".to_vec(), suite];
+        for (role, party) in [("initiator", ALICE.party()), ("responder", BOB.party())] {
+            fields.extend([role.into(), party.name.as_str().into()]);
+            fields.extend([party.account_key.as_bytes().to_vec()]);
+            fields.extend([party.device.fields().as_bytes().to_vec()]);
+        }
+        let number = |id: u32| u64::from(id).to_be_bytes().to_vec();
+        fields.extend([ephemeral.0.to_vec(), number(signed.0), signed.1.0.to_vec()]);
+        let mut fields: Vec<_> = fields.into_iter().map(Some).collect();
+        fields.push(one_time.as_ref().map(|(id, _)| number(*id)));
+        fields.push(one_time.as_ref().map(|(_, key)| key.0.to_vec()));
+        fields.extend([Some(kem.0.0.to_vec()), Some(kem.1.0.to_vec())]);
+        fields
+    }
+
+    /// The header of a first message to Bob that is right in everything but these fields.
+    fn header(&self, fields: &[Option<Vec<u8>>]) -> Header {
+        let Self { shared, exchange } = self;
+        let all = fields.iter().fold(Fields::new(), |all, field| all.optional(field.as_ref()));
+        let dhs = [&shared.dh1, &shared.dh2, &shared.dh3].into_iter().chain(&shared.dh4);
+        let transcript = Sha256::digest(all.as_bytes()).into();
+        let session = kdf::session_id(&kdf::agreed_secret(dhs, &shared.kem, &transcript));
+        let context = sender_context(session, BOB.party(), exchange);
+        let key = kdf::sender_key(&shared.dh2, &shared.kem, &context);
+        let first = FirstHeader {
+            ephemeral: exchange.ephemeral.clone(),
+            signed_prekey: exchange.signed.0,
+            one_time_prekey: exchange.one_time.as_ref().map(|(id, _)| *id),
+            kem: exchange.kem.1.clone(),
+            sealed_sender: seal_sender(ALICE.party(), &key, &mut rng()).unwrap(),
+        };
+        let ratchet = exchange.ephemeral.clone();
+        Header { session, first: Some(first), ratchet, previous: 0, number: 0 }
+    }
+}
+
+/// The fields with one changed at a few places, left out, or in the place of its neighbour; and the
+/// two sides in each other's roles.
+fn other_views(fields: &[Option<Vec<u8>>]) -> Vec<Vec<Option<Vec<u8>>>> {
+    let mut views = Vec::new();
+    let mut view = |change: &dyn Fn(&mut [Option<Vec<u8>>])| {
+        let mut view = fields.to_vec();
+        change(&mut view);
+        views.push(view);
+    };
+    for (index, field) in fields.iter().enumerate() {
+        let len = field.as_ref().map_or(0, Vec::len);
+        // Of a device entry: id, key, DH key; and its last byte, of the time.
+        let places =
+            [0, 10, 30, 70, len.saturating_sub(1)].into_iter().filter(|place| *place < len);
+        for place in places {
+            view(&|view| view[index].as_mut().unwrap()[place] ^= 1);
+        }
+        let other = field.is_none().then(Vec::new);
+        view(&|view| view[index].clone_from(&other));
+        if index + 1 < fields.len() && fields[index] != fields[index + 1] {
+            view(&|view| view.swap(index, index + 1));
+        }
+    }
+    view(&|view| view.swap(2, 6));
+    view(&|view| view[2..10].rotate_left(4));
+    view(&|view| (3..6).for_each(|index| view.swap(index, index + 4)));
+    views
+}
+
+#[test]
+fn who_saw_another_transcript_in_any_field_is_refused() {
+    for with_one_time in [true, false] {
+        let forge = Forge::new(with_one_time);
+        let one_time = with_one_time.then_some(&BOB.one_time);
+        let tried = |fields: &[_]| accept(&BOB.local, &BOB.signed, one_time, &forge.header(fields));
+        let fields = forge.fields();
+        assert_eq!(tried(&fields).unwrap().sender, *ALICE.party());
+        for view in other_views(&fields) {
+            assert_eq!(tried(&view).unwrap_err(), AgreementError::Refused, "{view:02x?}");
+        }
+    }
+}
+
+#[test]
+fn a_recipient_that_sees_itself_or_its_prekeys_otherwise_refuses() {
+    let changes: [fn(&mut Party); 6] = [
+        |us| us.name = "robert".parse().unwrap(),
+        |us| us.account_key = CAROL.party().account_key,
+        |us| us.device.id = CAROL.party().device.id,
+        |us| us.device.key = CAROL.party().device.key,
+        |us| us.device.dh = CAROL.party().device.dh.clone(),
+        |us| us.device.added_at = DATE,
+    ];
+    for change in changes {
+        let mut us = BOB.local_with("bob", &BOB.local.dh);
+        change(&mut us.party);
+        assert_eq!(refusal(&us, &FIRST.envelope), AgreementError::Refused);
+    }
+    let copy = |of: &LocalPrekeys| LocalPrekeys::decode(&of.encode()).unwrap();
+    for (of, stranger) in [(&BOB.signed, &CAROL.signed), (&BOB.one_time, &CAROL.one_time)] {
+        let stranger = copy(stranger);
+        let views = [
+            (AgreementError::WrongPrekeys, LocalPrekeys { id: 9, ..copy(of) }),
+            (AgreementError::Refused, LocalPrekeys { dh: stranger.dh, ..copy(of) }),
+            (AgreementError::Refused, LocalPrekeys { kem: stranger.kem, ..copy(of) }),
+        ];
+        for (expected, view) in views {
+            let (signed, one_time) =
+                if of.id == BOB.signed.id { (&view, &BOB.one_time) } else { (&BOB.signed, &view) };
+            let tried = accept(&BOB.local, signed, Some(one_time), FIRST.envelope.header());
+            // The signed pair's KEM half has no part where there is a one-time pair.
+            let unused = of.id == BOB.signed.id && view.kem.expose_bytes() != of.kem.expose_bytes();
+            assert_eq!(tried.map(drop), if unused { Ok(()) } else { Err(expected) });
+        }
+    }
+}
+
+#[test]
+fn an_initiator_that_was_told_other_prekeys_is_refused() {
+    let (device, added_at) = (&BOB.party().device, BOB.party().device.added_at);
+    let secret = DeviceSecret::from_seed(&[2; 32]);
+    let sign = |mut pair: PrekeyPair, change: fn(&mut PrekeyPair), used| {
+        change(&mut pair);
+        PrekeyPair::sign(&secret, used, pair.id, pair.made_at, pair.dh, pair.kem)
+    };
+    let changes: [fn(&mut PrekeyPair); 3] = [
+        |pair| pair.id = 9,
+        |pair| pair.dh = CAROL.bundle.signed.dh.clone(),
+        |pair| pair.kem = CAROL.bundle.signed.kem.clone(),
+    ];
+    let of_signed = |change| {
+        let signed = sign(BOB.bundle.signed.clone(), change, PrekeyUse::Signed);
+        PrekeyBundle { signed, one_time: None, ..BOB.bundle.clone() }
+    };
+    let of_one_time = |change| {
+        let pair = BOB.bundle.one_time.clone().unwrap();
+        PrekeyBundle {
+            one_time: Some(sign(pair, change, PrekeyUse::OneTime)),
+            ..BOB.bundle.clone()
+        }
+    };
+    for change in changes {
+        for bundle in [of_signed(change), of_one_time(change)] {
+            let one_time = bundle.one_time.as_ref().map(|_| &BOB.one_time);
+            let bundle = bundle.verify(device, None, added_at).unwrap();
+            let mut alice = initiate(&ALICE.local, BOB.party(), &bundle, &mut rng()).unwrap();
+            let first = alice.seal(b"hello", TIMER, &mut rng()).unwrap();
+            assert!(accept(&BOB.local, &BOB.signed, one_time, first.header()).is_err());
+        }
+    }
 }

@@ -45,6 +45,45 @@ fn a_change_of_any_bit_of_a_following_envelope_is_refused() {
     assert_eq!(&*bob.open_at_once(&envelope, DATE).unwrap(), b"hello");
 }
 
+/// Alice's next envelope, with blocks and a tag that may be wrong while its key is right.
+fn forged(alice: &Session, blocks: Vec<u8>, flip: u8) -> Envelope {
+    let mut alice = Session::decode(&alice.encode()).unwrap();
+    let (ratchet, previous, number, key) = alice.ratchet.next_to_send(TIMER, &mut rng()).unwrap();
+    let header = Header { session: alice.id, first: None, ratchet, previous, number };
+    let (bytes, iv) = (header.encode(), [3; IV_LEN]);
+    let ad = [&bytes, alice.transcript.as_slice()];
+    let mut sealed = aead::seal_blocks(&key.aead_key(), &iv, &ad, blocks);
+    *sealed.last_mut().unwrap() ^= flip;
+    Envelope::new(header, &bytes, &iv, &sealed)
+}
+
+#[test]
+fn bad_padding_a_bad_tag_and_another_session_are_one_error() {
+    let (alice, mut bob) = acquainted();
+    let marked = [b"hello\x80".as_slice(), &[0; 250], &[16; 16]].concat();
+    let unmarked = [[0; 256].as_slice(), &[16; 16]].concat();
+    let unpadded = [b"hello\x80".as_slice(), &[0; 266]].concat();
+    let envelopes = [
+        forged(&alice, marked.clone(), 1),
+        forged(&alice, unmarked, 0),
+        forged(&alice, unpadded, 0),
+        forged(&sessions().1, marked.clone(), 0),
+        FIRST.envelope.clone(),
+    ];
+    let (before, last) = (bob.encode(), envelopes.len() - 1);
+    for (index, envelope) in envelopes.iter().enumerate() {
+        if index == last {
+            bob.id = SessionId([0; 16]);
+        }
+        let refused = bob.open_at_once(envelope, DATE).unwrap_err();
+        assert!(matches!(refused, OpenError::Refused), "{index}: {refused:?}");
+        assert_eq!(refused.to_string(), "the envelope was refused");
+    }
+    bob.id = alice.id;
+    assert_eq!(bob.encode(), before);
+    assert_eq!(&*bob.open_at_once(&forged(&alice, marked, 0), DATE).unwrap(), b"hello");
+}
+
 #[test]
 fn a_message_opens_once() {
     let (_, mut bob) = sessions();
