@@ -8,12 +8,14 @@
 //! | [`real`] | the drivers that people run, on loopback |
 //! | [`raw`] | clients that keep to QUIC and TLS and to nothing else |
 //! | [`secrets`] | looks for what must not be found |
+//! | [`thief`] | what is in the pages of a profile that was stolen with its key |
 
 pub mod raw;
 pub mod real;
 pub mod secrets;
 pub mod stage;
 pub mod stories;
+pub mod thief;
 pub mod world;
 
 pub use stage::Stage;
