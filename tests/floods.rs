@@ -168,9 +168,10 @@ fn first_messages_each_of_which_costs_six_exponentiations() {
 }
 
 #[test]
-fn garbage_on_sessions_that_there_are_and_that_there_are_not() {
+fn garbage_of_a_session_that_there_is_not() {
     let mut flood = Flood::new(72);
-    flood.costs_the_link(20, |number| following(SessionId([8; 16]), number));
+    // Twice a window: who was put back to a copy gets a window of them from honest friends.
+    flood.costs_the_link(1024, |number| following(SessionId([8; 16]), number));
     flood.is_shut_out_for_a_minute();
     flood.is_over();
 }

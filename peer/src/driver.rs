@@ -2,7 +2,8 @@
 //! does what the node says.
 //!
 //! A turn takes all input that waits, lets the node handle it, saves every change in one
-//! transaction, and only then lets orders and events out.
+//! transaction, and only then lets orders and events out. The store has one thing to do later,
+//! for which it is called after every turn: it erases.
 
 mod clock;
 
@@ -132,6 +133,7 @@ struct Driver {
 enum Wake {
     Input(Input),
     Timeout,
+    StoreTimeout,
     Stop,
 }
 
@@ -143,21 +145,26 @@ impl Driver {
             match wake {
                 Wake::Input(input) => self.node.handle(input, now, &mut os_rng()),
                 Wake::Timeout => self.node.handle_timeout(now),
+                // Looked at after every turn.
+                Wake::StoreTimeout => {}
                 Wake::Stop => return self.end().await,
             }
             self.take_all(now);
             self.turn(now)?;
+            self.store.handle_timeout(now.timer)?;
         }
     }
 
     /// The only place that waits.
     async fn wait(&mut self, stopped: &mut oneshot::Receiver<()>) -> Wake {
         let timeout = self.clock.until(self.node.poll_timeout(self.clock.now()));
+        let store_timeout = self.clock.until(self.store.poll_timeout());
         tokio::select! {
             input = self.net.next() => Wake::Input(Input::Net(input)),
             Some((token, intent)) = self.intents.recv() => Wake::Input(Input::Intent(token, intent)),
             Some(done) = self.worked.recv() => Wake::Input(Input::Work(done)),
             () = tokio::time::sleep(timeout) => Wake::Timeout,
+            () = tokio::time::sleep(store_timeout) => Wake::StoreTimeout,
             _ = stopped => Wake::Stop,
         }
     }

@@ -4,6 +4,7 @@
 //! profile.db      everything, in SQLCipher, 0600
 //! profile.key     the database's key, 64 hexadecimal digits, 0600
 //! profile.lock    locked by the process that uses the profile; says which
+//! profile.db.v1   the database before an update, 0600, until the new version has used it
 //! ```
 //! There is a profile if there is a `profile.db`. A new one is written under other names and gets
 //! its own once the rendezvous has the account, so that no half of one is ever found.
@@ -11,7 +12,7 @@
 mod key;
 mod lock;
 mod prepared;
-mod private;
+pub(crate) mod private;
 
 use std::fs::File;
 use std::io;
@@ -119,7 +120,9 @@ impl Home {
     fn cannot_open(&self, error: OpenError) -> ProfileError {
         match error {
             OpenError::Damaged => ProfileError::Damaged(self.path.join(DATABASE)),
-            OpenError::Failed(_) | OpenError::Newer { .. } => ProfileError::Open(error),
+            OpenError::Copy(_) | OpenError::Failed(_) | OpenError::Newer { .. } => {
+                ProfileError::Open(error)
+            }
         }
     }
 }

@@ -4,33 +4,39 @@
 //! or not at all. Front ends read by a [`Reader`], beside the process that writes.
 //!
 //! A commit survives the end of the process at any point; it is on the disk, and survives the end
-//! of the machine, at the next checkpoint of the log.
+//! of the machine, at the next checkpoint of the log. What a commit erased is gone from the files
+//! within a second: see `erasure.rs`.
 //!
 //! The store decides nothing about conversations. Two rules are its own, because only it can keep
 //! them for ever: a message is stored once for its writer and id, and the state of a sent message
 //! never goes backwards.
 
 mod columns;
+mod erasure;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod load;
+mod old_copy;
 mod read;
 mod schema;
 mod write;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parlor_common::identity::AccountKey;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use zeroize::Zeroizing;
 
-pub use error::{CommitError, OpenError, ReadError};
+pub use error::{CommitError, CopyError, OpenError, ReadError};
 pub use read::{ListedContact, Reader};
 
 use crate::node::record::{Change, Identity, Saved};
 use columns::Key;
+use erasure::Erasure;
 use write::Writer;
 
 /// The key of a profile's database: 32 random bytes.
@@ -68,12 +74,22 @@ impl std::fmt::Debug for StoreKey {
 /// cost a busy conversation time, more cost the next start.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
+/// How pages are authenticated: part of the format. Today's processors have instructions for
+/// SHA-256 and none for SHA-512, which is the default: a commit of one message takes a fifth less.
+const HMAC: &str = "HMAC_SHA256";
+
+/// How long a statement waits for another process that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A profile's database, to be written by one process.
 #[derive(Debug)]
 pub struct Store {
     reader: Reader,
     /// The account's own key, which is the writer of all messages sent.
     own: AccountKey,
+    erasure: Erasure,
+    /// Copies of the database from before its tables were brought up to date.
+    old_copies: Vec<PathBuf>,
 }
 
 impl Store {
@@ -92,17 +108,36 @@ impl Store {
         configure(&db)?;
         schema::migrate(&mut db)?;
         write::put_identity(&db, identity)?;
-        Ok(Self { reader: Reader { db }, own: identity.account_key })
+        Ok(Self::of(db, identity.account_key, Vec::new()))
     }
 
-    /// Opens the database of a profile, and brings its tables up to date.
+    const fn of(db: Connection, own: AccountKey, old_copies: Vec<PathBuf>) -> Self {
+        Self { reader: Reader { db }, own, erasure: Erasure::new(), old_copies }
+    }
+
+    /// Opens the database of a profile, and brings its tables up to date. Where they are of an
+    /// older version, a copy of the database is made first; [`Store::forget_old_copy`] says how
+    /// long it is kept.
     pub fn open(path: &Path, key: &StoreKey) -> Result<Self, OpenError> {
+        Self::open_with(path, key, schema::migrations())
+    }
+
+    fn open_with(path: &Path, key: &StoreKey, migrations: &[&str]) -> Result<Self, OpenError> {
+        let not_closed = erasure::has_log(path);
         let mut db = connect(path, key, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        check_version(&db)?;
+        let latest = schema::count(migrations);
+        let found = check_version(&db, latest)?;
+        if found < latest {
+            old_copy::make(path, key, found)?;
+        }
         configure(&db)?;
-        schema::migrate(&mut db)?;
+        schema::run(&mut db, migrations)?;
         let own = db.query_one("SELECT account_key FROM identity", [], |row| row.get::<_, Key>(0));
-        Ok(Self { reader: Reader { db }, own: own?.0 })
+        let mut store = Self::of(db, own?.0, old_copy::all(path, latest));
+        if not_closed {
+            store.erase(Duration::ZERO)?;
+        }
+        Ok(store)
     }
 
     /// A copy of a database that ends with the process, which ends with it, too.
@@ -110,7 +145,7 @@ impl Store {
         let mut db = Connection::open_in_memory()?;
         Backup::new(&self.reader.db, &mut db)?.step(-1)?;
         configure(&db)?;
-        Ok(Self { reader: Reader { db }, own: self.own })
+        Ok(Self::of(db, self.own, Vec::new()))
     }
 
     /// What front ends read.
@@ -129,12 +164,30 @@ impl Store {
         let saved = changes.iter().filter_map(|change| writer.apply(change).transpose());
         let saved = saved.collect::<rusqlite::Result<_>>()?;
         transaction.commit()?;
+        self.erasure.written();
+        if changes.iter().any(|change| matches!(change, Change::PutSession(_)))
+            && let Err(error) = self.forget_old_copy()
+        {
+            // The changes are saved all the same. It is tried again with the next session.
+            tracing::warn!(%error, "an old copy of the database is still there");
+        }
         Ok(saved)
     }
 
+    /// Overwrites and removes the copies that were made of older versions. A [`Store::commit`]
+    /// that saves a session's state does so by itself: this version works then, and the copy has
+    /// become a danger, because it holds keys that are used from now on.
+    pub fn forget_old_copy(&mut self) -> io::Result<()> {
+        while let Some(copy) = self.old_copies.last() {
+            old_copy::erase(copy)?;
+            self.old_copies.pop();
+        }
+        Ok(())
+    }
+
     /// Moves the log into the database and closes both.
-    pub fn close(self) -> Result<(), CommitError> {
-        self.reader.db.query_one("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    pub fn close(mut self) -> Result<(), CommitError> {
+        self.erase(erasure::CLOSING_TIMEOUT)?;
         self.reader.db.close().map_err(|(_, error)| error.into())
     }
 }
@@ -143,7 +196,7 @@ impl Reader {
     /// Opens the database of a profile to read it, also while another process writes.
     pub fn open(path: &Path, key: &StoreKey) -> Result<Self, OpenError> {
         let db = connect(path, key, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check_version(&db)?;
+        check_version(&db, schema::latest())?;
         Ok(Self { db })
     }
 }
@@ -153,10 +206,9 @@ fn connect(path: &Path, key: &StoreKey, flags: OpenFlags) -> rusqlite::Result<Co
     // A wrong key is told by an error, not by lines on standard error.
     db.execute_batch("PRAGMA cipher_log_level = NONE")?;
     db.pragma_update(None, "key", key.pragma_value().as_str())?;
-    // Part of the format. Today's processors have instructions for SHA-256 and none for SHA-512,
-    // which is the default: a commit of one message takes a fifth less.
-    db.execute_batch("PRAGMA cipher_hmac_algorithm = HMAC_SHA256")?;
-    db.execute_batch("PRAGMA busy_timeout = 5000; PRAGMA temp_store = MEMORY")?;
+    db.pragma_update(None, "cipher_hmac_algorithm", HMAC)?;
+    db.execute_batch("PRAGMA temp_store = MEMORY")?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
 }
@@ -171,14 +223,14 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
 }
 
-/// Reads the first page, which shows whether the key fits.
-fn check_version(db: &Connection) -> Result<(), OpenError> {
-    let (found, known) = (schema::version(db)?, schema::latest());
-    match found {
+/// Gives the version of the tables, if it is `known`. Reads the first page, which shows whether
+/// the key fits.
+fn check_version(db: &Connection, known: u32) -> Result<u32, OpenError> {
+    match schema::version(db)? {
         // No profile was ever written without tables: the file was emptied.
         0 => Err(OpenError::Damaged),
-        _ if found > known => Err(OpenError::Newer { found, known }),
-        _ => Ok(()),
+        found if found > known => Err(OpenError::Newer { found, known }),
+        found => Ok(found),
     }
 }
 
@@ -201,7 +253,7 @@ mod tests {
             Self(TempDir::new().unwrap())
         }
 
-        fn path(&self) -> std::path::PathBuf {
+        fn path(&self) -> PathBuf {
             self.0.path().join("profile.db")
         }
 
@@ -295,7 +347,7 @@ mod tests {
         let folder = Folder::new();
         let mut first = folder.create();
         let mut second = Store::open(&folder.path(), &key(1)).unwrap();
-        second.reader.db.busy_timeout(std::time::Duration::ZERO).unwrap();
+        second.reader.db.busy_timeout(Duration::ZERO).unwrap();
         let open = TransactionBehavior::Immediate;
         let transaction = first.reader.db.transaction_with_behavior(open).unwrap();
         let refused = second.commit(&[put(contact("bob"))]);

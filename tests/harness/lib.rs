@@ -9,6 +9,7 @@
 //! | [`pair`] | two devices and their sessions, with no peers around them |
 //! | [`raw`] | clients that keep to QUIC and TLS and to nothing else |
 //! | [`secrets`] | looks for what must not be found |
+//! | [`thief`] | what is in the pages of a profile that was stolen with its key |
 
 pub mod pair;
 pub mod raw;
@@ -16,6 +17,7 @@ pub mod real;
 pub mod secrets;
 pub mod stage;
 pub mod stories;
+pub mod thief;
 pub mod world;
 
 pub use stage::Stage;

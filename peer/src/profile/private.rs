@@ -73,7 +73,7 @@ pub(super) fn options() -> OpenOptions {
 }
 
 /// Makes a file that is not there yet.
-pub(super) fn create(path: &Path) -> io::Result<File> {
+pub(crate) fn create(path: &Path) -> io::Result<File> {
     options().write(true).create_new(true).open(path)
 }
 
@@ -88,7 +88,7 @@ pub(super) fn close_to_others(path: &Path) -> io::Result<()> {
 }
 
 /// Makes sure that the names in a folder are on the disk.
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 

@@ -1,11 +1,20 @@
 //! What can go wrong, by what somebody can do about it.
 
+use std::io;
+
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
 /// Why a database could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The tables are of an older version, and were left so, because the copy that is kept while
+    /// they change could not be made.
+    #[error(
+        "the database is to be updated, and the copy before that cannot be made: {0}; nothing was \
+         changed, start again when that is mended"
+    )]
+    Copy(#[from] CopyError),
     /// The file is no database under this key: the key is wrong, or the file is damaged.
     #[error("the database is damaged, or its key is another one")]
     Damaged,
@@ -26,6 +35,17 @@ impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         if is_damage(&error) { Self::Damaged } else { Self::Failed(error) }
     }
+}
+
+/// Why a copy of the database could not be made.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// `SQLite` could not do it; a full disk is one of its reasons.
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    /// The system refused.
+    #[error(transparent)]
+    File(#[from] io::Error),
 }
 
 /// Why changes could not be saved. None of them was.

@@ -16,6 +16,7 @@ impl Store {
     pub fn load(&mut self) -> Result<Start, ReadError> {
         self.reader.db.execute("UPDATE contacts SET online = FALSE WHERE online", [])?;
         self.reader.db.execute("UPDATE identity SET starts = min(starts, 1 << 53) + 1", [])?;
+        self.erasure.written();
         let contacts = self.reader.contacts()?;
         Ok(Start {
             identity: self.reader.identity()?,

@@ -163,6 +163,11 @@ ALTER TABLE contacts ADD COLUMN unsigned TEXT NOT NULL DEFAULT '[]';    -- devic
 ALTER TABLE contacts ADD COLUMN refused TEXT;                           -- hash of a list
 ";
 
+/// What takes the tables of any version to the latest one.
+pub(super) const fn migrations() -> &'static [&'static str] {
+    MIGRATIONS
+}
+
 /// The version that this program writes.
 pub(super) fn latest() -> u32 {
     count(MIGRATIONS)
@@ -178,7 +183,8 @@ pub(super) fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
     run(db, MIGRATIONS)
 }
 
-fn run(db: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
+/// Runs those migrations that have not been run yet.
+pub(super) fn run(db: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     let done = version(db)?;
     for (version, migration) in (1..=count(migrations)).zip(migrations) {
         if version > done {
@@ -191,7 +197,8 @@ fn run(db: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn count(migrations: &[&str]) -> u32 {
+/// The version to which these migrations lead.
+pub(super) fn count(migrations: &[&str]) -> u32 {
     u32::try_from(migrations.len()).unwrap_or(u32::MAX)
 }
 
