@@ -6,7 +6,7 @@ use parlor::account::RecoveryCode;
 use parlor::account::sealed::{self, Opener};
 use parlor::crypto::aead::{self, AeadKey};
 use parlor::crypto::padding;
-use parlor::node::content::{Content, IdRange};
+use parlor::node::content::{Content, IdRange, Lists};
 use parlor_common::Blob;
 use parlor_common::id::{Incarnation, MessageId};
 use rand::SeedableRng;
@@ -26,13 +26,18 @@ pub(super) fn content(bytes: &[u8]) -> Outcome {
 
 pub(super) fn content_seeds() -> Vec<Seed> {
     let id = |number| MessageId::new(Incarnation([7; 8]), number);
-    let text = Content::Text { id: id(1), sent_at: NOW, text: "héllo\u{1b}[2J".to_owned() };
-    let delivered = IdRange::cover(&[id(1), id(2), id(9)].into());
-    let receipt = Content::Receipt { delivered };
+    let ids = || IdRange::cover(&[id(1), id(2), id(9)].into());
+    let [own, seen] = people::device_lists().map(|list| people::verified(&list).mark());
+    let lists = Some(Lists { own, seen: Some(seen) });
+    let text = "héllo\u{1b}[2J".to_owned();
+    let text = Content::Text { id: id(1), sent_at: NOW, text, lists: None };
+    let receipt = Content::Receipt { delivered: ids(), lists };
+    let resend = Content::Resend { received: ids(), lists };
     let backwards = r#"{"v":1,"type":"receipt","delivered":[["0707070707070707",3,2]]}"#;
     vec![
         taken("text", text.encode().to_vec()),
         taken("receipt", receipt.encode().to_vec()),
+        taken("resend", resend.encode().to_vec()),
         taken("unknown", r#"{"v":1,"type":"song","x":1}"#),
         refused("newer-version", r#"{"v":2,"type":"text"}"#),
         refused("backwards-range", backwards),

@@ -60,13 +60,14 @@ pub(super) fn request(bytes: &[u8]) -> Outcome {
 }
 
 pub(super) fn request_seeds() -> Vec<Seed> {
-    let [devices, _] = people::device_lists();
+    let [devices, cosigned] = people::device_lists();
     let blob = || Blob(vec![7; 96]);
     let registration =
         Registration { upload: blob(), devices, account_box: blob(), recovery_box: blob() };
     let put = Request::PrekeysPut {
         signed: Some(Box::new(people::pair(PrekeyUse::Signed, 1))),
         one_time: vec![people::pair(PrekeyUse::OneTime, 2)],
+        replace: true,
     };
     let asked = Request::ContactRequest { name: bob(), card: Box::new(people::card()) };
     let offered = Request::PathOffer { name: bob(), offer: Box::new(people::offer()) };
@@ -74,6 +75,7 @@ pub(super) fn request_seeds() -> Vec<Seed> {
         taken("login-start", to_json(&Request::LoginStart { name: alice(), message: blob() })),
         taken("register-finish", to_json(&Request::RegisterFinish(Box::new(registration)))),
         taken("contact-request", to_json(&asked)),
+        taken("device-cosign", to_json(&Request::DeviceCosign { devices: cosigned })),
         taken("path-offer", to_json(&offered)),
         taken("prekeys-put", to_json(&put)),
         taken("held-ack", to_json(&Request::HeldAck { ids: vec![1, u64::MAX] })),

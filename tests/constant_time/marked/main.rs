@@ -6,6 +6,8 @@
 //! secrets were marked. The only ones allowed are on what is public once it is known: whether a
 //! message is authentic, and how the padding of an authentic one ends.
 
+mod session;
+
 use std::hint::black_box;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ const CHECKS: &[(&str, RangeInclusive<usize>, fn() -> usize)] = &[
     ("open a forged message: the key is secret", VERDICT, open_forged),
     ("open: the half of the key that authenticates is secret", VERDICT, || open(0..16)),
     ("open: the half of the key that encrypts is secret", PADDING, || open(16..32)),
+    ("session, seal: root and chain keys are secret", NONE, session::seal),
+    ("session, open a forged envelope: likewise", VERDICT, session::open_forged),
     ("public value: the exponent is secret", NONE, public_value),
     ("agree: the exponent is secret", NONE, agree),
     ("decapsulate: what rejects a ciphertext is secret", NONE, decapsulate),
