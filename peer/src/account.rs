@@ -13,7 +13,7 @@
 
 mod password;
 mod recovery;
-mod sealed;
+pub mod sealed;
 
 use parlor_common::Blob;
 use parlor_common::device_list::{

@@ -12,7 +12,7 @@
 //! | `chain` | keys that follow from one another and not back |
 //! | [`aead`] | one message under one key: `AEAD_AES_128_CBC_HMAC_SHA_256` |
 //! | `transcript` | the hash of everything public in an agreement |
-//! | `padding` | hides a message's length |
+//! | [`padding`] | hides a message's length |
 //! | `kdf` | every derivation, with its label |
 //! | `stored` | reading what was stored |
 //! | [`safety_number`] | 60 digits that two people compare |
@@ -34,7 +34,7 @@ mod fixture;
 pub mod group;
 mod kdf;
 pub mod kem;
-mod padding;
+pub mod padding;
 pub mod prekey;
 mod ratchet;
 pub mod safety_number;

@@ -25,7 +25,7 @@ use crate::opaque::ExportKey;
 
 /// What opens a box.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Opener<'a> {
+pub enum Opener<'a> {
     /// The password, by OPAQUE's export key.
     Password(&'a ExportKey),
     /// The recovery code.
@@ -62,7 +62,7 @@ impl Opener<'_> {
 pub struct BadBox;
 
 /// Seals the account key of `name`.
-pub(super) fn seal(
+pub fn seal(
     account: &AccountSecret,
     name: &Username,
     opener: Opener<'_>,
@@ -76,11 +76,7 @@ pub(super) fn seal(
 }
 
 /// Opens the account key of `name`.
-pub(super) fn open(
-    sealed: &Blob,
-    name: &Username,
-    opener: Opener<'_>,
-) -> Result<AccountSecret, BadBox> {
+pub fn open(sealed: &Blob, name: &Username, opener: Opener<'_>) -> Result<AccountSecret, BadBox> {
     let (iv, ciphertext) = sealed.0.split_first_chunk().ok_or(BadBox)?;
     let ad = [opener.label().as_bytes(), name.as_str().as_bytes()];
     let seed = aead::open(&opener.key(), iv, &ad, ciphertext).map_err(|_| BadBox)?;

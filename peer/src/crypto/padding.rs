@@ -11,7 +11,7 @@ const SMALLEST: usize = 256;
 const STEP: usize = 4096;
 
 /// The length of a plaintext of `len` bytes when it is padded.
-pub(super) fn padded_len(len: usize) -> usize {
+pub fn padded_len(len: usize) -> usize {
     let marked = len + 1;
     if marked <= STEP {
         marked.next_power_of_two().max(SMALLEST)
@@ -21,7 +21,7 @@ pub(super) fn padded_len(len: usize) -> usize {
 }
 
 /// A padded copy, with room for what sealing adds.
-pub(super) fn pad(plaintext: &[u8]) -> Vec<u8> {
+pub fn pad(plaintext: &[u8]) -> Vec<u8> {
     let len = padded_len(plaintext.len());
     let mut padded = Vec::with_capacity(sealed_len(len));
     padded.extend_from_slice(plaintext);
@@ -31,7 +31,7 @@ pub(super) fn pad(plaintext: &[u8]) -> Vec<u8> {
 }
 
 /// Removes the padding; `None` where there is none.
-pub(super) fn unpad(mut padded: Plaintext) -> Option<Plaintext> {
+pub fn unpad(mut padded: Plaintext) -> Option<Plaintext> {
     let last = padded.iter().rposition(|byte| *byte != 0)?;
     if padded.get(last) != Some(&MARK) {
         return None;
