@@ -111,7 +111,7 @@ impl Flood {
     }
 
     /// Alice herself comes back, and Bob opens what she says.
-    fn is_over(mut self) {
+    fn ends(mut self) {
         self.world.start("alice");
         self.world.says("alice", "bob", "it was not me");
         self.world.all_delivered("alice");
@@ -144,7 +144,7 @@ fn new_ratchet_keys_each_of_which_costs_an_exponentiation() {
     let session = flood.session;
     flood.costs_the_link(10, |number| following(session, number));
     flood.is_shut_out_for_a_minute();
-    flood.is_over();
+    flood.ends();
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn first_messages_each_of_which_costs_six_exponentiations() {
         ..following(session, number)
     });
     flood.is_shut_out_for_a_minute();
-    flood.is_over();
+    flood.ends();
 }
 
 #[test]
@@ -173,5 +173,5 @@ fn garbage_of_a_session_that_there_is_not() {
     // Twice a window: who was put back to a copy gets a window of them from honest friends.
     flood.costs_the_link(1024, |number| following(SessionId([8; 16]), number));
     flood.is_shut_out_for_a_minute();
-    flood.is_over();
+    flood.ends();
 }

@@ -82,16 +82,12 @@ impl Node {
 
     /// Starts a session from a bundle, if it holds.
     fn initiate(&mut self, contact: &Username, device: DeviceId, bundle: PrekeyBundle, now: Now) {
-        match self.verified_bundle(contact, device, bundle, now) {
-            Some((them, bundle)) => {
-                let (them, bundle) = (Box::new(them), Box::new(bundle));
-                self.work.push_back(Work::Initiate { us: self.me.party.clone(), them, bundle });
-            }
-            None => {
-                self.agreements.initiated(device);
-                self.repairs.failed(device);
-            }
-        }
+        let Some((them, bundle)) = self.verified_bundle(contact, device, bundle, now) else {
+            self.agreements.initiated(device);
+            return self.repairs.failed(device);
+        };
+        let (us, them, bundle) = (self.me.party.clone(), Box::new(them), Box::new(bundle));
+        self.work.push_back(Work::Initiate { us, them, bundle });
     }
 
     fn verified_bundle(

@@ -221,11 +221,14 @@ impl Forge {
     }
 }
 
+/// A transcript's fields, as somebody saw them.
+type View = Vec<Option<Vec<u8>>>;
+
 /// The fields with one changed at a few places, left out, or in the place of its neighbour; and the
 /// two sides in each other's roles.
-fn other_views(fields: &[Option<Vec<u8>>]) -> Vec<Vec<Option<Vec<u8>>>> {
+fn other_views(fields: &[Option<Vec<u8>>]) -> Vec<View> {
     let mut views = Vec::new();
-    let mut view = |change: &dyn Fn(&mut [Option<Vec<u8>>])| {
+    let mut view = |change: &dyn Fn(&mut View)| {
         let mut view = fields.to_vec();
         change(&mut view);
         views.push(view);
