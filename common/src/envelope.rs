@@ -125,7 +125,12 @@ impl Envelope {
         bytes.extend_from_slice(header_bytes);
         bytes.extend_from_slice(iv);
         bytes.extend_from_slice(sealed);
-        Self { bytes, header, header_len: header_bytes.len() }
+        Self::from_parts(header, header_bytes.len(), bytes)
+    }
+
+    /// Takes over an envelope's bytes: the header's, so many, and then IV, ciphertext and tag.
+    pub fn from_parts(header: Header, header_len: usize, bytes: Vec<u8>) -> Self {
+        Self { bytes, header, header_len }
     }
 
     /// Parses an envelope.

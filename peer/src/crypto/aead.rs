@@ -87,7 +87,8 @@ impl fmt::Debug for Plaintext {
 pub fn seal(key: &AeadKey, iv: &[u8; IV_LEN], ad: &[&[u8]], plaintext: &[u8]) -> Vec<u8> {
     let mut buffer = Vec::with_capacity(sealed_len(plaintext.len()));
     buffer.extend_from_slice(plaintext);
-    seal_in_place(key, iv, ad, buffer)
+    seal_in_place(key, iv, ad, &mut buffer, 0);
+    buffer
 }
 
 /// The length of ciphertext and tag for a plaintext of `len` bytes.
@@ -95,34 +96,25 @@ pub(super) fn sealed_len(len: usize) -> usize {
     len - len % BLOCK_LEN + BLOCK_LEN + TAG_LEN
 }
 
-/// Like [`seal`], turning the buffer's plaintext into ciphertext and tag. With a capacity of
-/// [`sealed_len`] no copy of the plaintext is left behind.
+/// Like [`seal`], turning the plaintext at the buffer's end, from `start` on, into ciphertext and
+/// tag. With room for [`sealed_len`] no copy of the plaintext is left behind.
 pub(super) fn seal_in_place(
     key: &AeadKey,
     iv: &[u8; IV_LEN],
     ad: &[&[u8]],
-    mut buffer: Vec<u8>,
-) -> Vec<u8> {
-    // PKCS#7: as many bytes as are missing, at least one, each of that value.
-    let missing = BLOCK_LEN - buffer.len() % BLOCK_LEN;
-    buffer.resize(buffer.len() + missing, u8::try_from(missing).unwrap_or_default());
-    seal_blocks(key, iv, ad, buffer)
-}
-
-/// Like [`seal_in_place`], for whole blocks that have their padding.
-pub(super) fn seal_blocks(
-    key: &AeadKey,
-    iv: &[u8; IV_LEN],
-    ad: &[&[u8]],
-    mut buffer: Vec<u8>,
-) -> Vec<u8> {
+    buffer: &mut Vec<u8>,
+    start: usize,
+) {
     let (mac, enc) = key.halves();
-    let (blocks, _none) = Array::slice_as_chunks_mut(&mut buffer);
+    // PKCS#7: as many bytes as are missing, at least one, each of that value.
+    let missing = BLOCK_LEN - buffer.len().saturating_sub(start) % BLOCK_LEN;
+    buffer.resize(buffer.len() + missing, u8::try_from(missing).unwrap_or_default());
+    let text = buffer.get_mut(start..).unwrap_or_default();
+    let (blocks, _none) = Array::slice_as_chunks_mut(text);
     let blocks: &mut [Block<Aes128>] = blocks;
     cbc::Encryptor::<Aes128>::new((&*enc).into(), iv.into()).encrypt_blocks(blocks);
-    let tag = tag(&mac, iv, ad, &buffer);
+    let tag = tag(&mac, iv, ad, text);
     buffer.extend_from_slice(&tag);
-    buffer
 }
 
 /// A ciphertext of anything with the tag that it would have: for vectors and tests of what is
@@ -257,34 +249,30 @@ mod tests {
         }
     }
 
+    /// Blocks that are encrypted as they are, with a tag that holds.
+    fn of_blocks(mut blocks: Vec<u8>) -> Vec<u8> {
+        let (_, enc) = key().halves();
+        let (whole, _none): (&mut [Block<Aes128>], _) = Array::slice_as_chunks_mut(&mut blocks);
+        cbc::Encryptor::<Aes128>::new((&*enc).into(), (&IV).into()).encrypt_blocks(whole);
+        with_tag(&key(), &IV, &[b"ad"], blocks)
+    }
+
     #[test]
     fn padding_that_is_wrong_under_a_tag_that_holds_looks_like_a_tag_that_does_not() {
-        let mut refusals = Vec::new();
-        for last in [0, 17, 0x80, 0xff] {
-            let mut blocks = vec![5; 48];
-            blocks[47] = last;
-            let sealed = seal_blocks(&key(), &IV, &[b"ad"], blocks);
-            refusals.push(open(&key(), &IV, &[b"ad"], &sealed).unwrap_err());
-        }
-        let mut inside = vec![5; 48];
-        inside[44..].fill(4);
-        inside[44] = 3;
-        let sealed = seal_blocks(&key(), &IV, &[b"ad"], inside);
-        refusals.push(open(&key(), &IV, &[b"ad"], &sealed).unwrap_err());
-
-        let mut sealed = seal(&key(), &IV, &[b"ad"], &[5; 40]);
-        refusals.push(open(&key(), &IV, &[b"aD"], &sealed).unwrap_err());
-        refusals.push(open(&key(), &IV, &[b"ad"], &sealed[..30]).unwrap_err());
-        refusals.push(open(&key(), &IV, &[b"ad"], &sealed[..7]).unwrap_err());
-        *sealed.last_mut().unwrap() ^= 1;
-        refusals.push(open(&key(), &IV, &[b"ad"], &sealed).unwrap_err());
-        for refusal in refusals {
+        let ends = [[4, 4, 4, 0], [4, 4, 4, 17], [4, 4, 4, 0xff], [3, 4, 4, 4], [3, 3, 2, 3]];
+        let wrong = ends.map(|end| of_blocks([[5; 28].as_slice(), &end].concat()));
+        let sealed = seal(&key(), &IV, &[b"ad"], &[5; 40]);
+        let mut changed = sealed.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        let cut = [sealed[..30].to_vec(), sealed[..7].to_vec(), Vec::new()];
+        for refused in wrong.into_iter().chain(cut).chain([changed]) {
+            let refusal = open(&key(), &IV, &[b"ad"], &refused).unwrap_err();
             assert_eq!(refusal, NotAuthentic);
             assert_eq!(refusal.to_string(), "the message is not authentic");
         }
-        // What is padded right opens, so that the ones above failed by their padding.
-        let sealed = seal_blocks(&key(), &IV, &[b"ad"], [[5; 16], [16; 16]].concat());
-        assert_eq!(*open(&key(), &IV, &[b"ad"], &sealed).unwrap(), [5; 16]);
+        // Where the padding is right such a one opens: the others were refused for theirs.
+        let right = of_blocks([[5; 28].as_slice(), &[4; 4]].concat());
+        assert_eq!(*open(&key(), &IV, &[b"ad"], &right).unwrap(), [5; 28]);
     }
 
     #[test]

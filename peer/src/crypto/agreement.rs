@@ -269,8 +269,10 @@ fn seal_sender(
     let json = serde_json::to_vec(sender).map_err(|_| AgreementError::MalformedKey)?;
     let mut iv = [0; IV_LEN];
     rng.fill_bytes(&mut iv);
-    let sealed = aead::seal_in_place(key, &iv, &[], padding::pad(&json));
-    Ok([&iv, sealed.as_slice()].concat())
+    let mut sealed = iv.to_vec();
+    padding::pad(&json, &mut sealed);
+    aead::seal_in_place(key, &iv, &[], &mut sealed, IV_LEN);
+    Ok(sealed)
 }
 
 fn open_sender(sealed: &[u8], key: &AeadKey) -> Result<Party, AgreementError> {

@@ -176,9 +176,16 @@ impl Session {
         let header_bytes = header.encode();
         let mut iv = [0; IV_LEN];
         rng.fill_bytes(&mut iv);
+        // In one buffer from here on: the plaintext is copied once, and encrypted where it lies.
+        let start = header_bytes.len() + IV_LEN;
+        let sealed_len = aead::sealed_len(padding::padded_len(plaintext.len()));
+        let mut bytes = Vec::with_capacity(start + sealed_len);
+        bytes.extend_from_slice(&header_bytes);
+        bytes.extend_from_slice(&iv);
+        padding::pad(plaintext, &mut bytes);
         let ad = [&header_bytes, self.transcript.as_slice()];
-        let sealed = aead::seal_in_place(&key.aead_key(), &iv, &ad, padding::pad(plaintext));
-        Ok(Envelope::new(header, &header_bytes, &iv, &sealed))
+        aead::seal_in_place(&key.aead_key(), &iv, &ad, &mut bytes, start);
+        Ok(Envelope::from_parts(header, header_bytes.len(), bytes))
     }
 
     /// Opens an envelope of the other side. The key is erased when it succeeds, and nothing

@@ -1,4 +1,5 @@
 use super::*;
+use crate::crypto::aead::AeadKey;
 use crate::crypto::fixture::{DATE, FIRST, TIMER, acquainted, flipped, rng, sessions};
 
 fn assert_refused(session: &mut Session, envelope: &Envelope) {
@@ -45,43 +46,48 @@ fn a_change_of_any_bit_of_a_following_envelope_is_refused() {
     assert_eq!(&*bob.open_at_once(&envelope, DATE).unwrap(), b"hello");
 }
 
-/// Alice's next envelope, with blocks and a tag that may be wrong while its key is right.
-fn forged(alice: &Session, blocks: Vec<u8>, flip: u8) -> Envelope {
+/// Alice's next envelope, sealed in another way.
+fn forged(
+    alice: &Session,
+    seal: impl FnOnce(&AeadKey, &[u8; IV_LEN], &[&[u8]]) -> Vec<u8>,
+) -> Envelope {
     let mut alice = Session::decode(&alice.encode()).unwrap();
     let (ratchet, previous, number, key) = alice.ratchet.next_to_send(TIMER, &mut rng()).unwrap();
     let header = Header { session: alice.id, first: None, ratchet, previous, number };
     let (bytes, iv) = (header.encode(), [3; IV_LEN]);
-    let ad = [&bytes, alice.transcript.as_slice()];
-    let mut sealed = aead::seal_blocks(&key.aead_key(), &iv, &ad, blocks);
-    *sealed.last_mut().unwrap() ^= flip;
+    let sealed = seal(&key.aead_key(), &iv, &[&bytes, &alice.transcript]);
     Envelope::new(header, &bytes, &iv, &sealed)
 }
 
 #[test]
 fn bad_padding_a_bad_tag_and_another_session_are_one_error() {
     let (alice, mut bob) = acquainted();
-    let marked = [b"hello\x80".as_slice(), &[0; 250], &[16; 16]].concat();
-    let unmarked = [[0; 256].as_slice(), &[16; 16]].concat();
-    let unpadded = [b"hello\x80".as_slice(), &[0; 266]].concat();
-    let envelopes = [
-        forged(&alice, marked.clone(), 1),
-        forged(&alice, unmarked, 0),
-        forged(&alice, unpadded, 0),
-        forged(&sessions().1, marked.clone(), 0),
-        FIRST.envelope.clone(),
-    ];
-    let (before, last) = (bob.encode(), envelopes.len() - 1);
-    for (index, envelope) in envelopes.iter().enumerate() {
-        if index == last {
-            bob.id = SessionId([0; 16]);
-        }
-        let refused = bob.open_at_once(envelope, DATE).unwrap_err();
-        assert!(matches!(refused, OpenError::Refused), "{index}: {refused:?}");
+    let hello = [b"hello\x80".as_slice(), &[0; 250]].concat();
+    let right = |key: &_, iv: &_, ad: &[&[u8]]| aead::seal(key, iv, ad, &hello);
+    // Decrypted these are random bytes, which have no padding.
+    let unpadded = |key: &_, iv: &_, ad: &[&[u8]]| aead::with_tag(key, iv, ad, vec![7; 272]);
+    let unmarked = |key: &_, iv: &_, ad: &[&[u8]]| aead::seal(key, iv, ad, &[0; 256]);
+    let bad_tag = |key: &_, iv: &_, ad: &[&[u8]]| {
+        let mut sealed = right(key, iv, ad);
+        *sealed.last_mut().unwrap() ^= 1;
+        sealed
+    };
+    let mut elsewhere = Session::decode(&alice.encode()).unwrap();
+    elsewhere.id = SessionId([0; 16]);
+    let before = bob.encode();
+    for envelope in [
+        forged(&alice, unpadded),
+        forged(&alice, unmarked),
+        forged(&alice, bad_tag),
+        forged(&bob, right),
+        forged(&elsewhere, right),
+    ] {
+        let refused = bob.open_at_once(&envelope, DATE).unwrap_err();
+        assert!(matches!(refused, OpenError::Refused), "{refused:?}");
         assert_eq!(refused.to_string(), "the envelope was refused");
+        assert_eq!(bob.encode(), before);
     }
-    bob.id = alice.id;
-    assert_eq!(bob.encode(), before);
-    assert_eq!(&*bob.open_at_once(&forged(&alice, marked, 0), DATE).unwrap(), b"hello");
+    assert_eq!(&*bob.open_at_once(&forged(&alice, right), DATE).unwrap(), b"hello");
 }
 
 #[test]

@@ -144,7 +144,9 @@ fn sealed(script: &mut Script, len: usize) -> Value {
 
 fn padding(len: usize) -> Value {
     let plaintext = counting(len);
-    json!({ "plaintext": hex(&plaintext), "padded": hex(padding::pad(&plaintext)) })
+    let mut padded = Vec::new();
+    padding::pad(&plaintext, &mut padded);
+    json!({ "plaintext": hex(&plaintext), "padded": hex(padded) })
 }
 
 fn not_authentic(script: &mut Script) -> Vec<Value> {
