@@ -58,7 +58,7 @@ fn a_thousand_registrations_of_a_taken_name_tell_a_guesser_nothing() {
     let again = of_owner(&mut world, &mut visitor);
     assert_eq!(owner.message.0[..ELEMENT], again.message.0[..ELEMENT], "a login's is always same");
 
-    let register = Request::RegisterStart { name: name.clone(), message: blinded };
+    let register = Request::RegisterStart { name: name.clone(), message: blinded, ticket: None };
     let mut evaluated = BTreeSet::from([owner.message.0[..ELEMENT].to_vec()]);
     for _ in 0..1000 {
         let started: RegisterStarted = world.ask(&mut visitor, &register).unwrap();
@@ -211,7 +211,7 @@ mod by_hand {
         let (server, now) = (world.server().key.unwrap(), world.date());
         let (name, password) = (name.parse().unwrap(), password_of(name));
         let (opaque, message) = Registration::start(password.as_bytes(), world.rng()).unwrap();
-        let request = Request::RegisterStart { name, message: Blob(message) };
+        let request = Request::RegisterStart { name, message: Blob(message), ticket: None };
         let started: RegisterStarted = world.ask(&mut visitor, &request)?;
         let Request::RegisterStart { name, .. } = request else { panic!() };
         let parties = Parties { name: &name, server: &server };

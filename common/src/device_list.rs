@@ -280,15 +280,36 @@ impl VerifiedDeviceList {
         self.list().devices.last()
     }
 
+    /// The list that follows this one, without some of its devices.
+    #[must_use]
+    pub fn without(&self, devices: &[DeviceId], at: Timestamp) -> DeviceList {
+        let mut next = self.next(at);
+        next.devices.retain(|device| !devices.contains(&device.id));
+        next
+    }
+
+    /// The list that follows this one under another account key, with one device alone.
+    #[must_use]
+    pub fn rekeyed(
+        &self,
+        account_key: AccountKey,
+        device: DeviceEntry,
+        at: Timestamp,
+    ) -> DeviceList {
+        DeviceList { account_key, devices: vec![device], ..self.next(at) }
+    }
+
     /// The list that follows this one and has `device` as its newest.
     pub fn with_device(&self, device: DeviceEntry, at: Timestamp) -> DeviceList {
-        let mut next = self.list().clone();
-        next.previous = Some(next.hash());
-        next.version += 1;
-        next.at = at;
+        let mut next = self.next(at);
         next.devices.retain(|known| known.id != device.id);
         next.devices.push(device);
         next
+    }
+
+    fn next(&self, at: Timestamp) -> DeviceList {
+        let list = self.list();
+        DeviceList { previous: Some(self.hash), version: list.version + 1, at, ..list.clone() }
     }
 
     /// Whether this list may take the place of `known`: the same version only if it is the same

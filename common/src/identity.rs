@@ -160,6 +160,8 @@ pub enum Label {
     Offer,
     /// A prekey for Diffie–Hellman, by a device.
     Prekey,
+    /// A connection of somebody who forgot the password, by the account.
+    Recovery,
 }
 
 impl Label {
@@ -170,6 +172,7 @@ impl Label {
             Self::KemPrekey => "parlor/v1/kem-prekey",
             Self::Offer => "parlor/v1/offer",
             Self::Prekey => "parlor/v1/prekey",
+            Self::Recovery => "parlor/v1/recovery",
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | [`candidate`] | addresses that a peer may be reached at, and the signed offer of them |
 //! | [`envelope`] | sealed messages, as bytes |
 //! | [`link`] | `parlor://` links |
+//! | [`recovery`] | the account key's word for a connection, in place of a password |
 //! | [`wire`] | frames, the rendezvous protocol, the peer protocol |
 //! | [`quic`] | QUIC and TLS 1.3 with raw public keys |
 //! | [`visible`] | text from others, made harmless for a terminal or a log |
@@ -28,6 +29,7 @@ pub mod identity;
 pub mod link;
 pub mod prekey;
 pub mod quic;
+pub mod recovery;
 pub mod time;
 pub mod visible;
 pub mod wire;

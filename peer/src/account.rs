@@ -146,7 +146,11 @@ impl Registering {
     ) -> Result<(Self, Request), AccountError> {
         let place = Place::new(name, server)?;
         let (opaque, message) = Registration::start(password.expose_bytes(), rng)?;
-        let request = Request::RegisterStart { name: place.name.clone(), message: Blob(message) };
+        let request = Request::RegisterStart {
+            name: place.name.clone(),
+            message: Blob(message),
+            ticket: None,
+        };
         Ok((Self { place, device, opaque }, request))
     }
 

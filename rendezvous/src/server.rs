@@ -224,7 +224,7 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         match request {
-            Request::RegisterStart { name, message } => {
+            Request::RegisterStart { name, message, ticket: _ } => {
                 self.register_start(asker, name, &message.0, rng)
             }
             Request::RegisterFinish(registration) => {
@@ -249,7 +249,19 @@ impl Server {
             Request::PrekeysCount {} => self.prekeys_count(asker, now),
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
-            Request::Unknown => {
+            Request::RecoveryStart { .. }
+            | Request::RecoveryFinish { .. }
+            | Request::PasswordStart { .. }
+            | Request::PasswordFinish { .. }
+            | Request::AccountRekey(_)
+            | Request::AccountDelete {}
+            | Request::DeviceList {}
+            | Request::DeviceName { .. }
+            | Request::DeviceRemove { .. }
+            | Request::ContactBlock { .. }
+            | Request::ContactUnblock { .. }
+            | Request::InviteCreate { .. }
+            | Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }

@@ -13,7 +13,8 @@ use crate::candidate::Offer;
 use crate::card::Card;
 use crate::device_list::SignedDeviceList;
 use crate::encoding::Blob;
-use crate::id::Username;
+use crate::id::{DeviceId, Username};
+use crate::identity::Signature;
 use crate::prekey::{PrekeyBundle, PrekeyPair};
 use crate::time::Timestamp;
 
@@ -25,6 +26,8 @@ pub const MAX_REPLY: usize = 1024 * 1024;
 pub const MAX_EVENT: usize = 64 * 1024;
 /// `prekeys.put` takes at most this many one-time pairs at once: they fit a request.
 pub const MAX_PAIRS_AT_ONCE: usize = 16;
+/// A device's name has at most this many bytes.
+pub const MAX_DEVICE_NAME: usize = 64;
 /// `held.get` returns at most this many items at once.
 pub const MAX_HELD_AT_ONCE: usize = 16;
 
@@ -33,13 +36,17 @@ pub const MAX_HELD_AT_ONCE: usize = 16;
 #[serde(tag = "request")]
 pub enum Request {
     /// OPAQUE registration, first flight (RFC 9807 §5): replied to with [`RegisterStarted`].
-    /// Says nothing about whether the name is taken.
+    /// Says nothing about whether the name is taken, but for a ticket by e-mail without its code:
+    /// that has a code sent, and is refused with `email_code_needed`.
     #[serde(rename = "register.start")]
     RegisterStart {
         /// The wanted name.
         name: Username,
         /// OPAQUE's registration request.
         message: Blob,
+        /// What lets the newcomer in, where not everybody may register.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<Ticket>,
     },
     /// OPAQUE registration, last flight; on the connection of the first. Replied to with [`Done`].
     #[serde(rename = "register.finish")]
@@ -57,6 +64,62 @@ pub enum Request {
     LoginFinish {
         /// OPAQUE's third message (KE3).
         message: Blob,
+    },
+    /// The way in without a password, first flight: replied to with [`RecoveryStarted`], for a
+    /// name that nobody has as well.
+    #[serde(rename = "recovery.start")]
+    RecoveryStart {
+        /// The account's name.
+        name: Username,
+    },
+    /// The account key's word for this connection: [`recovery_proof`](crate::recovery). As good as
+    /// a login, and replied to like one, with [`LoggedIn`].
+    #[serde(rename = "recovery.finish")]
+    RecoveryFinish {
+        /// The account key's signature.
+        proof: Signature,
+    },
+    /// A new password, first flight (RFC 9807 §5); needs a fresh login. Replied to with
+    /// [`RegisterStarted`].
+    #[serde(rename = "password.start")]
+    PasswordStart {
+        /// OPAQUE's registration request.
+        message: Blob,
+    },
+    /// A new password, last flight: takes the place of the one before, with the account key sealed
+    /// under it. Replied to with [`Done`].
+    #[serde(rename = "password.finish")]
+    PasswordFinish {
+        /// OPAQUE's registration record.
+        upload: Blob,
+        /// The account key, sealed under OPAQUE's new export key.
+        account_box: Blob,
+    },
+    /// Gives the account a new key, and this connection's device as its only one; needs a fresh
+    /// login, on a device of the account. Replied to with [`Done`].
+    #[serde(rename = "account.rekey")]
+    AccountRekey(Box<Rekeying>),
+    /// Deletes the account, whose name is not given out again; needs a fresh login. Replied to
+    /// with [`Done`].
+    #[serde(rename = "account.delete")]
+    AccountDelete {},
+    /// The account's devices as the rendezvous knows them. Replied to with [`Devices`].
+    #[serde(rename = "device.list")]
+    DeviceList {},
+    /// Names a device of the account, for the account's own eyes. Replied to with [`Done`].
+    #[serde(rename = "device.name")]
+    DeviceName {
+        /// Which.
+        device: DeviceId,
+        /// How it is called; at most [`MAX_DEVICE_NAME`] bytes, empty to take the name off.
+        name: String,
+    },
+    /// Replaces the account's device list by one without some of its devices, which are cut off at
+    /// once; needs a fresh login, on a device that stays. Replied to with [`Done`].
+    #[serde(rename = "device.remove")]
+    DeviceRemove {
+        /// The next list.
+        devices: SignedDeviceList,
     },
     /// Replaces the account's device list by one that adds this connection's device; needs a
     /// login finished on this connection in the last five minutes. Replied to with [`Done`].
@@ -103,6 +166,25 @@ pub enum Request {
     ContactRemove {
         /// Whom.
         name: Username,
+    },
+    /// Blocks somebody, contact or not: what they send to this account ends at the rendezvous, and
+    /// they are not told. Replied to with [`Done`].
+    #[serde(rename = "contact.block")]
+    ContactBlock {
+        /// Whom.
+        name: Username,
+    },
+    /// Takes a block back. Replied to with [`Done`].
+    #[serde(rename = "contact.unblock")]
+    ContactUnblock {
+        /// Whom.
+        name: Username,
+    },
+    /// Makes an invitation, where users may. Replied to with [`Invitation`].
+    #[serde(rename = "invite.create")]
+    InviteCreate {
+        /// How many accounts it is good for.
+        uses: u32,
     },
     /// The oldest requests and answers that are held. Replied to with [`HeldItems`].
     #[serde(rename = "held.get")]
@@ -158,6 +240,36 @@ pub enum Request {
     /// A request that this version does not know.
     #[serde(other)]
     Unknown,
+}
+
+/// What lets a newcomer register.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ticket {
+    /// An invitation.
+    Invite {
+        /// Its code.
+        code: String,
+    },
+    /// An e-mail address at which the newcomer can be reached.
+    Email {
+        /// The address.
+        address: String,
+        /// The code that was sent to it; absent to have one sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+    },
+}
+
+/// A new account key.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Rekeying {
+    /// The list that follows the one in force, signed by the new key.
+    pub devices: SignedDeviceList,
+    /// The new key, sealed under OPAQUE's export key.
+    pub account_box: Blob,
+    /// The new key, sealed under a new recovery code.
+    pub recovery_box: Blob,
 }
 
 /// The last flight of a registration.
@@ -219,7 +331,44 @@ pub struct LoginStarted {
     pub argon2: Argon2Params,
 }
 
-/// Reply to `login.finish`.
+/// Reply to `recovery.start`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct RecoveryStarted {
+    /// The account key, sealed under the recovery code.
+    pub recovery_box: Blob,
+}
+
+/// Reply to `device.list`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Devices {
+    /// The account's devices.
+    pub devices: Vec<KnownDevice>,
+}
+
+/// A device as the rendezvous knows it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct KnownDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// How the account's owner calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is connected.
+    pub online: bool,
+}
+
+/// Reply to `invite.create`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Invitation {
+    /// The code, to be passed on. The rendezvous keeps only its hash.
+    pub code: String,
+    /// How many accounts it is good for.
+    pub uses: u32,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// Reply to `login.finish` and `recovery.finish`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct LoggedIn {
     /// The account key, sealed under OPAQUE's export key.
@@ -249,6 +398,9 @@ pub struct KnownContact {
     pub name: Username,
     /// Whether the contact holds this account too.
     pub mutual: bool,
+    /// Whether this account has blocked it.
+    #[serde(default)]
+    pub blocked: bool,
 }
 
 /// Reply to `held.get`.
@@ -380,8 +532,22 @@ pub enum ErrorCode {
     BadDeviceList,
     /// The name is taken.
     NameTaken,
-    /// This server does not register accounts for strangers.
-    RegistrationClosed,
+    /// Registration needs an invitation.
+    InvitationNeeded,
+    /// The invitation is none, used up, expired or revoked.
+    BadInvitation,
+    /// Registration needs an e-mail address.
+    EmailNeeded,
+    /// The address is none, or not one that may register here.
+    BadEmail,
+    /// A code was sent to the address: register again with it.
+    EmailCodeNeeded,
+    /// The code is not the one that was sent, too old, or was tried too often.
+    BadEmailCode,
+    /// The mail with the code could not be sent.
+    MailFailed,
+    /// Users of this server make no invitations, or this one has made enough.
+    InvitationsClosed,
     /// Nobody of that name.
     UnknownUser,
     /// A card that does not say who asks, or whom.
@@ -392,6 +558,10 @@ pub enum ErrorCode {
     LoginNeeded,
     /// Too many requests; see `until`.
     TooFast,
+    /// Too many failed logins; see `until`.
+    Locked,
+    /// Not while the contact is blocked.
+    Blocked,
     /// The server cannot answer now.
     Unavailable,
     /// A code that this version does not know.
@@ -436,11 +606,37 @@ pub enum Event {
     /// The account's device list has changed: it has a newer device, or an earlier one has signed
     /// for the newest.
     NewDevice {},
+    /// The account was changed, by another of its devices or by who runs the server.
+    AccountChanged {
+        /// How.
+        change: AccountChange,
+    },
     /// The same device key connected again: this connection ends.
     Replaced {},
     /// The server is stopping and will be back.
     Stopping {},
     /// An event that this version does not know; it is ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How an account was changed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountChange {
+    /// It has another password.
+    Password,
+    /// It has another account key; this device belongs to it no more.
+    Rekeyed,
+    /// Somebody came in by the recovery code.
+    Recovered,
+    /// This device was removed.
+    DeviceRemoved,
+    /// The account was deleted.
+    Deleted,
+    /// The account was disabled by who runs the server.
+    Disabled,
+    /// A change that this version does not know.
     #[serde(other)]
     Unknown,
 }

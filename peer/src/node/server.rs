@@ -157,7 +157,7 @@ impl Node {
             ServerEvent::NewDevice {} => self.look_up_oneself(),
             ServerEvent::Replaced {} => self.events.push_back(Event::Replaced),
             ServerEvent::Stopping {} => self.rendezvous.will_stop(),
-            ServerEvent::Unknown => {}
+            ServerEvent::AccountChanged { .. } | ServerEvent::Unknown => {}
         }
     }
 

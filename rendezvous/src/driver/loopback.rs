@@ -111,7 +111,8 @@ impl Client {
     async fn register(&self, as_name: &str, device: u8) {
         let (rng, as_name) = (&mut StdRng::from_seed([1; 32]), name(as_name));
         let (message, state) = client::start_registration(PASSWORD, rng);
-        let request = Request::RegisterStart { name: as_name.clone(), message: message.into() };
+        let request =
+            Request::RegisterStart { name: as_name.clone(), message: message.into(), ticket: None };
         let RegisterStarted { message, .. } = self.call(&request).await.unwrap();
         let (upload, _) = state.finish(PASSWORD, &message.0, &as_name, &self.server, rng);
         let registration = Registration {

@@ -257,7 +257,11 @@ mod tests {
         let mallory = world.connect(2);
         // The same blinded element, evaluated under one account's OPRF key, is always the same:
         // two starts differ, so that neither is the owner's.
-        let message = || Request::RegisterStart { name: name("alice"), message: blinded().into() };
+        let message = || Request::RegisterStart {
+            name: name("alice"),
+            message: blinded().into(),
+            ticket: None,
+        };
         let first: RegisterStarted = world.call(mallory, &message());
         let second: RegisterStarted = world.call(mallory, &message());
         assert_ne!(first.message.0[..32], second.message.0[..32]);

@@ -209,7 +209,7 @@ mod tests {
 
     fn contacts(world: &mut World, conn: ConnId) -> Vec<(String, bool)> {
         let known = world.call::<Contacts>(conn, &Request::ContactList {}).contacts.into_iter();
-        known.map(|KnownContact { name, mutual }| (name.to_string(), mutual)).collect()
+        known.map(|KnownContact { name, mutual, .. }| (name.to_string(), mutual)).collect()
     }
 
     fn kinds(items: &[Held]) -> Vec<(&str, &str)> {

@@ -158,7 +158,11 @@ impl World {
     pub(super) fn start_registration(&mut self, conn: ConnId, as_name: &str) -> Vec<u8> {
         let mut rng = StdRng::from_seed([3; 32]);
         let exchange = |message: Vec<u8>| {
-            let request = Request::RegisterStart { name: name(as_name), message: message.into() };
+            let request = Request::RegisterStart {
+                name: name(as_name),
+                message: message.into(),
+                ticket: None,
+            };
             self.call::<RegisterStarted>(conn, &request).message.0
         };
         client::register(PASSWORD, &name(as_name), &SERVER, &mut rng, exchange).0

@@ -36,7 +36,7 @@ pub(super) fn all(db: &Connection, of: &Username) -> Result<Vec<KnownContact>, Q
     let mut contacts = Vec::new();
     for row in statement.query_map([of.as_str()], row)? {
         let (name, mutual): (String, bool) = row?;
-        contacts.push(KnownContact { name: parse_name(&name)?, mutual });
+        contacts.push(KnownContact { name: parse_name(&name)?, mutual, blocked: false });
     }
     Ok(contacts)
 }

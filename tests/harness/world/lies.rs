@@ -125,7 +125,8 @@ impl World {
         let (server, date, password) = (self.server(), self.date(), password_of(name));
         let name: Username = name.parse().unwrap();
         let (opaque, message) = Registration::start(password.as_bytes(), &mut self.rng).unwrap();
-        let request = Request::RegisterStart { name: name.clone(), message: Blob(message) };
+        let request =
+            Request::RegisterStart { name: name.clone(), message: Blob(message), ticket: None };
         let started: RegisterStarted = self.ask(&mut visitor, &request).unwrap();
         let parties = Parties { name: &name, server: &server.key.unwrap() };
         let (message, argon2) = (&started.message.0, started.argon2);
