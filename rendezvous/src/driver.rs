@@ -18,8 +18,8 @@ use parlor_common::link::Link;
 use parlor_common::quic::{self, ALPN_RENDEZVOUS, Transport};
 use parlor_common::time::Timestamp;
 use quinn::{Endpoint, TokioRuntime, TransportConfig, VarInt};
-use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -32,8 +32,8 @@ use crate::folder::{DataFolder, FolderError};
 use crate::keys::ServerKeys;
 use crate::opaque::OpaqueSetup;
 use crate::reach;
-use crate::server::{CloseReason, ConnId, Server, ServerParams};
-use crate::store::{OpenError, Store};
+use crate::server::{CloseReason, ConnId, NodeId, Server, ServerParams};
+use crate::store::{DatabaseError, OpenError, Store};
 
 /// Inputs that may wait for the next turn; beyond them readers pause.
 const MAX_INPUTS: usize = 1024;
@@ -83,7 +83,7 @@ pub enum StartError {
     },
     /// The database does not take a note.
     #[error("the database cannot be written: {0}")]
-    Note(#[from] rusqlite::Error),
+    Note(#[from] DatabaseError),
     /// The operating system has no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Randomness(#[from] rand::rngs::SysError),
@@ -119,8 +119,8 @@ impl Rendezvous {
             key: keys.public(),
             next_key_hash: keys.next_hash(),
             opaque,
-            contacts: config.limits.of_contacts(),
-            prekeys: config.limits.of_prekeys(),
+            limits: config.limits,
+            node: NodeId(rng.next_u64()),
         });
         let (stop, stopping) = oneshot::channel();
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);

@@ -17,6 +17,7 @@
 
 mod accounts;
 mod arrivals;
+mod bus;
 mod connections;
 mod contacts;
 mod cosigning;
@@ -40,6 +41,8 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Request};
 use rand::CryptoRng;
 
+use self::bus::PresentAccounts;
+pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
 use self::output::Asker;
 pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
@@ -48,7 +51,7 @@ pub use self::query::{
     KnownDevice, ListVersions, MutualContacts, NewAccount, PrekeysPut, Query, Taking,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
-use crate::limits::{ContactLimits, PrekeyLimits};
+use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
 
 /// A connection that has sent this many malformed requests is closed: an honest client of another
@@ -68,10 +71,10 @@ pub struct ServerParams {
     pub next_key_hash: [u8; 32],
     /// OPAQUE's long-term secrets.
     pub opaque: OpaqueSetup,
-    /// How much contacts may ask for.
-    pub contacts: ContactLimits,
-    /// How many prekeys are kept, and given to whom.
-    pub prekeys: PrekeyLimits,
+    /// How much is too much.
+    pub limits: Limits,
+    /// Which of the servers that share the store this is.
+    pub node: NodeId,
 }
 
 /// The rendezvous' core.
@@ -79,6 +82,7 @@ pub struct ServerParams {
 pub struct Server {
     params: ServerParams,
     connections: Connections,
+    present: PresentAccounts,
     pending: BTreeMap<QueryId, Pending>,
     outputs: VecDeque<Output>,
     last_query: u64,
@@ -126,6 +130,7 @@ impl Server {
         Self {
             params,
             connections: Connections::default(),
+            present: PresentAccounts::default(),
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
@@ -183,6 +188,26 @@ impl Server {
         }
     }
 
+    /// A node published something: this one or another.
+    pub fn handle_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Present { node, name, online } => self.note_present(node, name, online),
+            Notice::Arrived { node, device } => {
+                let conn = self.connections.of_device(&device);
+                if let Some(conn) = conn.filter(|_| node != self.params.node) {
+                    self.replace(conn);
+                }
+            }
+            Notice::DevicesChanged { name } => self.announce(name),
+            Notice::Event { to, audience, event } => {
+                for conn in self.connections.audience(&to, audience) {
+                    self.tell(conn, &event);
+                }
+            }
+            Notice::CutOff { devices, change } => self.cut_off(&devices, change),
+        }
+    }
+
     /// The server is about to stop: everybody is told and disconnected.
     pub fn handle_stopping(&mut self, now: Timestamp) {
         tracing::info!(at = %now, "stopping");
@@ -190,7 +215,10 @@ impl Server {
             self.tell(conn, &Event::Stopping {});
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
         }
-        self.connections = Connections::default();
+        let gone = std::mem::take(&mut self.connections);
+        for name in gone.accounts().cloned() {
+            self.publish(Notice::Present { node: self.params.node, name, online: false });
+        }
     }
 
     /// What the driver has to do next.
@@ -342,6 +370,14 @@ impl Server {
             }
             Err(error) => tracing::error!(%error, "an event does not serialize"),
         }
+    }
+
+    fn publish(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Publish(notice));
+    }
+
+    fn publish_event(&mut self, to: Username, audience: Audience, event: Event) {
+        self.publish(Notice::Event { to, audience, event });
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {

@@ -1,340 +1,104 @@
-//! What the server keeps: one `SQLite` database. Answers the core's queries and decides nothing that
-//! is not an invariant of what is stored.
+//! What the server keeps. Answers the core's queries and decides nothing that is not an invariant of
+//! what is stored.
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | `interface.rs` | what a database must do, a small interface for each concern |
+//! | `sqlite.rs` | the embedded database that does it |
+//! | `suite.rs` | what any implementation must pass |
 //!
 //! All queries of a driver's turn run in one transaction, each in a savepoint of its own: one that
 //! fails changes nothing, and nobody hears of any before all are committed.
 
-mod accounts;
-mod contacts;
-mod day;
-mod held;
-mod prekeys;
-mod schema;
+mod interface;
+mod sqlite;
+#[cfg(test)]
+mod suite;
 
 use std::path::Path;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
-use thiserror::Error;
-
-pub use self::schema::MigrateError;
+pub use self::interface::{
+    Accounts, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces, Prekeys,
+    QueryError, Run,
+};
+pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
 use crate::server::{Answer, Query, QueryId};
 
 /// The database's file within the data folder.
 pub const FILE: &str = "rendezvous.db";
 
-/// How long a statement waits for another process (an admin's command, a backup) to let go.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// As many statements are kept prepared as there are.
-const STATEMENTS: usize = 64;
-
-/// The database.
+/// The store, over whatever database.
 #[derive(Debug)]
-pub struct Store {
-    connection: Connection,
-}
-
-/// The database cannot be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// `SQLite` refused.
-    #[error("the database cannot be opened: {0}")]
-    Database(#[from] rusqlite::Error),
-    /// It could not be brought to this version.
-    #[error(transparent)]
-    Migrate(#[from] MigrateError),
-}
-
-/// Why a query was not answered.
-#[derive(Debug, Error)]
-enum QueryError {
-    /// What is stored is not what this program wrote.
-    #[error("a stored {0} is corrupt")]
-    Corrupt(&'static str),
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    #[error("a value does not serialize: {0}")]
-    Serialize(#[from] serde_json::Error),
+pub struct Store<D: Database = Sqlite> {
+    pub(crate) database: D,
 }
 
 impl Store {
-    /// Opens the database in a file, and makes it where there is none.
+    /// Opens the embedded database in a file, and makes it where there is none.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::prepare(Connection::open(path)?)
+        Ok(Self { database: Sqlite::open(path)? })
     }
 
     /// A database that is gone with its value.
     pub fn in_memory() -> Result<Self, OpenError> {
-        Self::prepare(Connection::open_in_memory()?)
+        Ok(Self { database: Sqlite::in_memory()? })
     }
+}
 
-    fn prepare(mut connection: Connection) -> Result<Self, OpenError> {
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        schema::migrate(&mut connection)?;
-        Ok(Self { connection })
+impl<D: Database> Store<D> {
+    /// A store over a database.
+    pub fn over(database: D) -> Self {
+        Self { database }
     }
 
     /// Answers queries in one transaction. If that cannot be committed, nothing was changed and
     /// every answer is [`Answer::Unavailable`].
     pub fn answer(&mut self, queries: Vec<(QueryId, Query)>) -> Vec<(QueryId, Answer)> {
         let ids: Vec<QueryId> = queries.iter().map(|(id, _)| *id).collect();
-        self.try_answer(queries).unwrap_or_else(|error| {
+        self.database.transact(queries, run).unwrap_or_else(|error| {
             tracing::error!(%error, "the database did not take a transaction");
             ids.into_iter().map(|id| (id, Answer::Unavailable)).collect()
         })
     }
 
-    fn try_answer(
-        &mut self,
-        queries: Vec<(QueryId, Query)>,
-    ) -> rusqlite::Result<Vec<(QueryId, Answer)>> {
-        let writes = queries.iter().any(|(_, query)| is_write(query));
-        let behavior =
-            if writes { TransactionBehavior::Immediate } else { TransactionBehavior::Deferred };
-        let mut transaction = self.connection.transaction_with_behavior(behavior)?;
-        let mut answers = Vec::with_capacity(queries.len());
-        for (id, query) in queries {
-            answers.push((id, answer_one(&mut transaction, query)?));
-        }
-        transaction.commit()?;
-        Ok(answers)
-    }
-
     /// Keeps a note under a name of its own.
-    pub fn put_note(&self, name: &str, value: &str) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
-                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-        self.connection.execute(sql, [name, value]).map(|_| ())
+    pub fn put_note(&self, name: &str, value: &str) -> Result<(), DatabaseError> {
+        self.database.put_note(name, value)
     }
 
-    /// Writes everything into the database's one file and closes it.
-    pub fn close(self) -> rusqlite::Result<()> {
-        self.connection.close().map_err(|(_, error)| error)
+    /// Writes everything out and closes the database.
+    pub fn close(self) -> Result<(), DatabaseError> {
+        self.database.close()
     }
 }
 
-/// Reads a note of a database that another process may be using.
-pub fn read_note(path: &Path, name: &str) -> rusqlite::Result<Option<String>> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    let sql = "SELECT value FROM meta WHERE name = ?1";
-    connection.query_row(sql, [name], |row| row.get(0)).optional()
-}
-
-/// Runs one query in a savepoint. Only what concerns the whole transaction is an error.
-fn answer_one(transaction: &mut Transaction<'_>, query: Query) -> rusqlite::Result<Answer> {
-    let result = if is_write(&query) {
-        let savepoint = transaction.savepoint()?;
-        match run(&savepoint, query) {
-            Ok(answer) => savepoint.commit().map(|()| Ok(answer))?,
-            Err(error) => savepoint.finish().map(|()| Err(error))?,
-        }
-    } else {
-        run(transaction, query)
-    };
-    Ok(result.unwrap_or_else(|error| {
-        tracing::error!(%error, "a query failed");
-        Answer::Unavailable
-    }))
-}
-
-fn is_write(query: &Query) -> bool {
-    match query {
-        Query::CreateAccount(_)
-        | Query::ReplaceDevices { .. }
-        | Query::AskContact(_)
-        | Query::AnswerContact { .. }
-        | Query::RemoveContact { .. }
-        | Query::ForgetHeld { .. }
-        | Query::PutPrekeys(_)
-        | Query::TakeBundles(_)
-        | Query::DeviceStart { .. } => true,
-        Query::DeviceOwner { .. }
-        | Query::Credentials { .. }
-        | Query::Account { .. }
-        | Query::Devices { .. }
-        | Query::Contacts { .. }
-        | Query::MutualContacts { .. }
-        | Query::AreMutual { .. }
-        | Query::Held { .. }
-        | Query::CountPrekeys { .. } => false,
-    }
-}
-
-fn run(db: &Connection, query: Query) -> Result<Answer, QueryError> {
+/// Answers one query, by whatever database.
+fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
     Ok(match query {
-        Query::DeviceOwner { device } => Answer::Device(accounts::of_device(db, &device)?),
-        Query::CreateAccount(account) => Answer::Created(accounts::create(db, &account)?),
-        Query::Credentials { name } => Answer::Credentials(accounts::credentials(db, &name)?),
-        Query::Account { name } => Answer::Account(accounts::account(db, &name)?),
-        Query::Devices { name } => Answer::Devices(accounts::devices(db, &name)?),
+        Query::DeviceOwner { device } => Answer::Device(db.owner(&device)?),
+        Query::CreateAccount(account) => Answer::Created(db.create(&account)?),
+        Query::Credentials { name } => Answer::Credentials(db.credentials(&name)?),
+        Query::Account { name } => Answer::Account(db.account(&name)?),
+        Query::Devices { name } => Answer::Devices(db.devices(&name)?),
         Query::ReplaceDevices { after, devices } => {
-            Answer::Replaced(accounts::replace_devices(db, after, &devices)?)
+            Answer::Replaced(db.replace_devices(after, &devices)?)
         }
-        Query::Contacts { of } => Answer::Contacts(contacts::all(db, &of)?),
-        Query::MutualContacts { of } => Answer::Mutual(contacts::mutual(db, &of)?),
-        Query::AreMutual { one, other } => {
-            Answer::AreMutual(contacts::are_mutual(db, &one, &other)?)
-        }
-        Query::AskContact(asked) => Answer::Asked(contacts::ask(db, &asked)?),
+        Query::Contacts { of } => Answer::Contacts(db.contacts(&of)?),
+        Query::MutualContacts { of } => Answer::Mutual(db.mutual_contacts(&of)?),
+        Query::AreMutual { one, other } => Answer::AreMutual(db.are_mutual(&one, &other)?),
+        Query::AskContact(asked) => Answer::Asked(db.ask_contact(&asked)?),
         Query::AnswerContact { asker, by, card, max_contacts } => {
-            Answer::Answered(contacts::answer(db, &asker, &by, card.as_deref(), max_contacts)?)
+            Answer::Answered(db.answer_contact(&asker, &by, card.as_deref(), max_contacts)?)
         }
-        Query::RemoveContact { of, contact } => {
-            Answer::Removed(contacts::remove(db, &of, &contact)?)
-        }
-        Query::Held { of } => Answer::Held(held::oldest(db, &of)?),
+        Query::RemoveContact { of, contact } => Answer::Removed(db.remove_contact(&of, &contact)?),
+        Query::Held { of } => Answer::Held(db.held(&of)?),
         Query::ForgetHeld { of, ids } => {
-            held::forget(db, &of, &ids)?;
+            db.forget_held(&of, &ids)?;
             Answer::Forgotten
         }
-        Query::PutPrekeys(put) => Answer::PrekeysKept(prekeys::put(db, &put)?),
-        Query::CountPrekeys { device, at } => Answer::PrekeysHeld(prekeys::count(db, &device, at)?),
-        Query::TakeBundles(wish) => Answer::Bundles(prekeys::take(db, &wish)?),
-        Query::DeviceStart { device, count } => {
-            Answer::Started(accounts::start_device(db, &device, count)?)
-        }
+        Query::PutPrekeys(put) => Answer::PrekeysKept(db.put_prekeys(&put)?),
+        Query::CountPrekeys { device, at } => Answer::PrekeysHeld(db.count_prekeys(&device, at)?),
+        Query::TakeBundles(wish) => Answer::Bundles(db.take_bundles(&wish)?),
+        Query::DeviceStart { device, count } => Answer::Started(db.start_device(&device, count)?),
     })
-}
-
-/// A number as `SQLite` keeps it.
-fn stored(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// A number that `SQLite` kept; the ones kept here are never negative.
-fn loaded(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use parlor_common::device_list::{DeviceEntry, DeviceList};
-    use parlor_common::id::Username;
-    use parlor_common::identity::{AccountSecret, DeviceSecret};
-    use parlor_common::prekey::DhPublicBytes;
-    use parlor_common::time::Timestamp;
-    use parlor_common::wire::rendezvous::Argon2Params;
-
-    use super::*;
-    use crate::opaque::{CredentialId, Record};
-    use crate::server::{Creation, NewAccount};
-
-    pub(super) fn account(name: &str, device: u8) -> Query {
-        let (name, at) = (name.parse::<Username>().unwrap(), Timestamp::from_millis(1));
-        let account = AccountSecret::from_seed(&[device; 32]);
-        let key = DeviceSecret::from_seed(&[device; 32]).public();
-        let entry = DeviceEntry::new(key, DhPublicBytes(Box::new([1; 384])), at);
-        let list = DeviceList::first(name.clone(), account.public(), entry, at);
-        let devices = list.sign(&account, None).verify(&name, &account.public()).unwrap();
-        Query::CreateAccount(Box::new(NewAccount {
-            devices,
-            credential: CredentialId([1; 32]),
-            record: Record(vec![2; 192]),
-            argon2: Argon2Params::DEFAULT,
-            account_box: vec![3; 60].into(),
-            recovery_box: vec![4; 60].into(),
-            at,
-        }))
-    }
-
-    pub(super) fn ask(store: &mut Store, query: Query) -> Answer {
-        store.answer(vec![(QueryId(1), query)]).pop().unwrap().1
-    }
-
-    fn exists(store: &mut Store, name: &str) -> bool {
-        let answer = ask(store, Query::Credentials { name: name.parse().unwrap() });
-        matches!(answer, Answer::Credentials(Some(_)))
-    }
-
-    #[test]
-    fn of_two_registrations_of_a_name_in_one_turn_the_first_wins() {
-        let mut store = Store::in_memory().unwrap();
-        let queries = vec![(QueryId(1), account("alice", 1)), (QueryId(2), account("alice", 2))];
-        let answers = store.answer(queries);
-        let created: Vec<_> = answers
-            .into_iter()
-            .map(|(_, answer)| {
-                let Answer::Created(creation) = answer else { panic!("{answer:?}") };
-                creation
-            })
-            .collect();
-        assert_eq!(created, [Creation::Created, Creation::NameTaken]);
-    }
-
-    #[test]
-    fn a_full_disk_makes_the_server_unavailable_and_leaves_nothing_half_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let mut store = Store::open(&path).unwrap();
-        ask(&mut store, account("alice", 1));
-        let pages: u32 =
-            store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        store.connection.pragma_update(None, "max_page_count", pages).unwrap();
-        let mut full = 0;
-        for device in 2..60 {
-            let name = format!("user{device}");
-            let created = matches!(ask(&mut store, account(&name, device)), Answer::Created(_));
-            assert_eq!(exists(&mut store, &name), created);
-            full += u32::from(!created);
-        }
-        assert!(full > 0);
-        let devices: u32 = store
-            .connection
-            .query_row("SELECT count(*) FROM devices", [], |row| row.get(0))
-            .unwrap();
-        assert_eq!(devices, 59 - full);
-        // Room again, and all is well.
-        store.connection.pragma_update(None, "max_page_count", pages * 100).unwrap();
-        assert!(matches!(
-            ask(&mut store, account("later", 99)),
-            Answer::Created(Creation::Created)
-        ));
-    }
-
-    #[test]
-    fn a_database_that_is_locked_makes_the_server_unavailable() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let mut store = Store::open(&path).unwrap();
-        store.connection.busy_timeout(Duration::ZERO).unwrap();
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        assert!(matches!(ask(&mut store, account("alice", 1)), Answer::Unavailable));
-        assert!(!exists(&mut store, "alice"));
-        other.execute_batch("COMMIT").unwrap();
-        assert!(matches!(ask(&mut store, account("alice", 1)), Answer::Created(_)));
-    }
-
-    #[test]
-    fn what_is_corrupt_is_unavailable_and_its_neighbours_are_not() {
-        let mut store = Store::in_memory().unwrap();
-        ask(&mut store, account("alice", 1));
-        ask(&mut store, account("bob", 2));
-        let scribble = "UPDATE accounts SET devices = '{' WHERE name = 'alice'";
-        store.connection.execute(scribble, []).unwrap();
-        let devices = |name: &str| Query::Devices { name: name.parse().unwrap() };
-        let answers =
-            store.answer(vec![(QueryId(1), devices("alice")), (QueryId(2), devices("bob"))]);
-        assert!(matches!(
-            answers[..],
-            [(QueryId(1), Answer::Unavailable), (QueryId(2), Answer::Devices(Some(_)))]
-        ));
-    }
-
-    #[test]
-    fn notes_are_kept_and_can_be_read_beside_a_running_server() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("db");
-        let store = Store::open(&path).unwrap();
-        assert_eq!(read_note(&path, "listen").unwrap(), None);
-        store.put_note("listen", "here").unwrap();
-        store.put_note("listen", "there").unwrap();
-        assert_eq!(read_note(&path, "listen").unwrap().as_deref(), Some("there"));
-    }
 }

@@ -1,16 +1,18 @@
-//! One turn of core and store, without sockets: what the driver, tests and the benchmark share.
+//! One turn of core, store and bus, without sockets: what the driver, tests and the benchmark share.
 
 use parlor_common::time::Timestamp;
 use rand::CryptoRng;
 
-use crate::server::{Output, Server};
-use crate::store::Store;
+use crate::server::{Bus, Output, Server};
+use crate::store::{Database, Store};
 
-/// Lets the store answer until the core asks nothing more, the queries of each round in one
-/// transaction. Returns what is to be told, none of it a query: all it stands on is committed.
-pub fn settle(
+/// Lets the store answer and the bus carry until the core asks and publishes nothing more, the
+/// queries of each round in one transaction. Returns what is to be told, none of it a query or a
+/// notice: all it stands on is committed.
+pub fn settle<D: Database>(
     server: &mut Server,
-    store: &mut Store,
+    store: &mut Store<D>,
+    bus: &mut dyn Bus,
     now: Timestamp,
     rng: &mut dyn CryptoRng,
 ) -> Vec<Output> {
@@ -20,16 +22,24 @@ pub fn settle(
         while let Some(output) = server.poll_output() {
             match output {
                 Output::Query(id, query) => queries.push((id, query)),
+                Output::Publish(notice) => bus.publish(notice),
                 Output::Reply { .. } | Output::Event { .. } | Output::Close { .. } => {
                     outputs.push(output);
                 }
             }
         }
-        if queries.is_empty() {
+        let mut heard = false;
+        while let Some(notice) = bus.poll() {
+            server.handle_notice(notice);
+            heard = true;
+        }
+        if queries.is_empty() && !heard {
             return outputs;
         }
-        for (id, answer) in store.answer(queries) {
-            server.handle_answer(id, answer, now, rng);
+        if !queries.is_empty() {
+            for (id, answer) in store.answer(queries) {
+                server.handle_answer(id, answer, now, rng);
+            }
         }
     }
 }

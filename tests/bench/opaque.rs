@@ -17,7 +17,7 @@ use parlor_common::wire::rendezvous::{
 };
 use parlor_rendezvous::limits::Limits;
 use parlor_rendezvous::opaque::{Binding, CredentialId, OpaqueSetup, Record, finish_registration};
-use parlor_rendezvous::server::{ConnId, Output, Server, ServerParams, StreamId};
+use parlor_rendezvous::server::{ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
 use parlor_rendezvous::store::Store;
 use parlor_rendezvous::turn::settle;
 use serde::de::DeserializeOwned;
@@ -56,6 +56,7 @@ struct Place {
     _folder: TempDir,
     server: Server,
     store: Store,
+    bus: Loopback,
     last: u64,
 }
 
@@ -67,10 +68,11 @@ impl Place {
             key: SERVER,
             next_key_hash: [8; 32],
             opaque: OpaqueSetup::generate(&mut os_rng()),
-            contacts: Limits::default().of_contacts(),
-            prekeys: Limits::default().of_prekeys(),
+            limits: Limits::default(),
+            node: NodeId::default(),
         };
-        Ok(Self { _folder: folder, server: Server::new(params), store, last: 0 })
+        let (server, bus) = (Server::new(params), Loopback::default());
+        Ok(Self { _folder: folder, server, store, bus, last: 0 })
     }
 
     /// Registers, and lets the bare primitive do its part of the same.
@@ -114,13 +116,13 @@ impl Place {
         let [.., a, b] = self.last.to_be_bytes();
         let remote = ([10, 0, a, b], 5000).into();
         self.server.handle_connected(conn, device, remote, exporter(conn), now());
-        settle(&mut self.server, &mut self.store, now(), &mut os_rng());
+        settle(&mut self.server, &mut self.store, &mut self.bus, now(), &mut os_rng());
         conn
     }
 
     fn disconnect(&mut self, conn: ConnId) {
         self.server.handle_disconnected(conn, now());
-        settle(&mut self.server, &mut self.store, now(), &mut os_rng());
+        settle(&mut self.server, &mut self.store, &mut self.bus, now(), &mut os_rng());
     }
 
     /// From a request's bytes to its reply's, what is stored being committed.
@@ -134,7 +136,8 @@ impl Place {
         let mut outputs = Vec::new();
         let took = time(|| {
             self.server.handle_request(conn, stream, &payload, now(), &mut os_rng());
-            outputs = settle(&mut self.server, &mut self.store, now(), &mut os_rng());
+            outputs =
+                settle(&mut self.server, &mut self.store, &mut self.bus, now(), &mut os_rng());
         });
         let reply = outputs.into_iter().find_map(|output| match output {
             Output::Reply { payload, .. } => Some(payload),

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::close;
 use super::{MAX_INPUTS, now};
-use crate::server::{CloseReason, ConnId, Output, Server, StreamId};
+use crate::server::{CloseReason, ConnId, Loopback, Output, Server, StreamId};
 use crate::store::Store;
 use crate::turn::settle;
 
@@ -56,6 +56,7 @@ pub(super) enum ToClient {
 pub(super) struct Turns {
     server: Server,
     store: Store,
+    bus: Loopback,
     rng: StdRng,
     clients: BTreeMap<ConnId, Client>,
     replies: BTreeMap<(ConnId, StreamId), oneshot::Sender<Vec<u8>>>,
@@ -63,7 +64,8 @@ pub(super) struct Turns {
 
 impl Turns {
     pub(super) fn new(server: Server, store: Store, rng: StdRng) -> Self {
-        Self { server, store, rng, clients: BTreeMap::new(), replies: BTreeMap::new() }
+        let (clients, replies) = (BTreeMap::new(), BTreeMap::new());
+        Self { server, store, bus: Loopback::default(), rng, clients, replies }
     }
 
     /// Takes turns until told to stop, then says goodbye and closes the database.
@@ -114,7 +116,8 @@ impl Turns {
     }
 
     fn settle(&mut self, now: Timestamp) {
-        for output in settle(&mut self.server, &mut self.store, now, &mut self.rng) {
+        let Self { server, store, bus, rng, .. } = self;
+        for output in settle(server, store, bus, now, rng) {
             match output {
                 Output::Reply { conn, stream, payload } => self.reply(conn, stream, payload),
                 Output::Event { conn, payload } => self.tell(conn, ToClient::Event(payload)),
@@ -122,7 +125,7 @@ impl Turns {
                     self.tell(conn, ToClient::Close(reason));
                     self.forget(conn);
                 }
-                Output::Query(..) => {} // settled
+                Output::Query(..) | Output::Publish(_) => {} // settled
             }
         }
     }

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use parlor_common::Blob;
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::Event;
+use parlor_common::wire::rendezvous::{AccountChange, Event};
 use rand::CryptoRng;
 
+use super::bus::Notice;
 use super::connections::{Connection, Identity, Standing};
 use super::output::{Asker, CloseReason, ConnId};
 use super::query::{Answer, KnownDevice, Query};
@@ -28,8 +29,24 @@ impl Server {
         let before = self.connections.insert(conn, Connection::new(device, remote, exporter));
         self.query(Query::DeviceOwner { device }, Pending::Arrival(conn));
         if let Some(before) = before {
-            self.tell(before, &Event::Replaced {});
-            self.close(before, CloseReason::Replaced);
+            self.replace(before);
+        }
+        self.publish(Notice::Arrived { node: self.params.node, device });
+    }
+
+    /// Ends the connection of a device that has a newer one.
+    pub(super) fn replace(&mut self, conn: ConnId) {
+        self.tell(conn, &Event::Replaced {});
+        self.close(conn, CloseReason::Replaced);
+    }
+
+    /// Ends connections of devices that belong to their account no more.
+    pub(super) fn cut_off(&mut self, devices: &[DeviceKey], change: AccountChange) {
+        for device in devices {
+            if let Some(conn) = self.connections.of_device(device) {
+                self.tell(conn, &Event::AccountChanged { change });
+                self.close(conn, CloseReason::CutOff);
+            }
         }
     }
 
@@ -42,7 +59,7 @@ impl Server {
     /// Forgets a connection, and tells contacts if that was an account's last.
     pub(super) fn forget(&mut self, conn: ConnId) {
         if let Some(name) = self.connections.remove(conn) {
-            self.announce(name);
+            self.publish(Notice::Present { node: self.params.node, name, online: false });
         }
     }
 
@@ -84,7 +101,7 @@ impl Server {
     pub(super) fn sign_in(&mut self, conn: ConnId, identity: Identity) {
         let name = identity.name.clone();
         if self.connections.sign_in(conn, identity) {
-            self.announce(name);
+            self.publish(Notice::Present { node: self.params.node, name, online: true });
         }
     }
 }

@@ -10,6 +10,7 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::Request;
 
 use super::accounts::Exchange;
+use super::bus::Audience;
 use super::output::{ConnId, StreamId};
 
 /// A login is fresh for this long: time to type a code, not to walk away from the machine.
@@ -140,8 +141,14 @@ impl Connections {
         first
     }
 
-    pub(super) fn is_online(&self, name: &Username) -> bool {
-        self.by_account.contains_key(name)
+    /// The connection of a device.
+    pub(super) fn of_device(&self, device: &DeviceKey) -> Option<ConnId> {
+        self.by_device.get(device).copied()
+    }
+
+    /// Every account that has a connection.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Username> {
+        self.by_account.keys()
     }
 
     /// The connections of an account.
@@ -153,6 +160,18 @@ impl Connections {
     pub(super) fn watching(&self, name: &Username) -> Vec<ConnId> {
         let conns = self.of_account(name).into_iter();
         conns.filter(|conn| self.get(*conn).is_some_and(|known| known.watching)).collect()
+    }
+
+    /// The connections of an account that an event is for.
+    pub(super) fn audience(&self, name: &Username, audience: Audience) -> Vec<ConnId> {
+        match audience {
+            Audience::Everyone => self.of_account(name),
+            Audience::Watching => self.watching(name),
+            Audience::Others(device) => {
+                let by = self.of_device(&device);
+                self.of_account(name).into_iter().filter(|conn| Some(*conn) != by).collect()
+            }
+        }
     }
 
     /// Every connection.

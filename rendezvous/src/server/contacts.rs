@@ -7,6 +7,7 @@ use parlor_common::wire::rendezvous::{
     Contacts, ErrorCode, ErrorReply, Event, HeldItems, MAX_HELD_AT_ONCE,
 };
 
+use super::bus::Audience;
 use super::connections::Identity;
 use super::output::Asker;
 use super::query::{Answer, Answering, Asking, ContactAsked, Query};
@@ -35,7 +36,7 @@ impl Server {
         now: Timestamp,
     ) -> Handled {
         let from = self.checked_card(asker, &to, &card)?;
-        let limits = self.params.contacts;
+        let limits = self.params.limits.of_contacts();
         let after = After::ContactRequest { from: from.clone(), to: to.clone() };
         let request = ContactAsked { from, to, card, at: now, limits };
         self.ask(asker, Query::AskContact(Box::new(request)), after)
@@ -86,7 +87,7 @@ impl Server {
             None => self.name(asker)?,
         };
         let after = After::ContactAnswer { by: by.clone(), asker: name.clone() };
-        let max_contacts = self.params.contacts.contacts;
+        let max_contacts = self.params.limits.contacts;
         self.ask(asker, Query::AnswerContact { asker: name, by, card, max_contacts }, after)
     }
 
@@ -176,9 +177,7 @@ impl Server {
     }
 
     fn tell_held(&mut self, name: &Username) {
-        for conn in self.connections.of_account(name) {
-            self.tell(conn, &Event::Held {});
-        }
+        self.publish_event(name.clone(), Audience::Everyone, Event::Held {});
     }
 }
 

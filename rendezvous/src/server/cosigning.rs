@@ -3,9 +3,10 @@
 use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::DeviceKey;
-use parlor_common::wire::rendezvous::ErrorReply;
+use parlor_common::wire::rendezvous::{ErrorReply, Event};
 
 use super::accounts::bad_list;
+use super::bus::Notice;
 use super::output::Asker;
 use super::query::{Answer, Query};
 use super::reply::{Handled, done, unavailable};
@@ -44,8 +45,8 @@ impl Server {
             return Err(bad_list("the device list has changed meanwhile; look at it again"));
         }
         tracing::info!(%name, "device list cosigned");
-        self.tell_own_devices(&name, asker.conn);
-        self.announce(name);
+        self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
+        self.publish(Notice::DevicesChanged { name });
         done()
     }
 }

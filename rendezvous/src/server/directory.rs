@@ -7,8 +7,9 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, User};
 
 use super::accounts::bad_list;
+use super::bus::{Audience, Notice};
 use super::connections::Identity;
-use super::output::{Asker, ConnId};
+use super::output::Asker;
 use super::query::{Answer, Query};
 use super::reply::{Handled, done, ok, refusal, unavailable};
 use super::{After, Server};
@@ -85,19 +86,17 @@ impl Server {
         }
         let name = identity.name.clone();
         tracing::info!(%name, "device added");
-        self.tell_own_devices(&name, asker.conn);
+        self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
         self.sign_in(asker.conn, identity);
-        self.announce(name);
+        self.publish(Notice::DevicesChanged { name });
         done()
     }
 
-    /// Lets an account's other devices know that its list has changed.
-    pub(super) fn tell_own_devices(&mut self, name: &Username, by: ConnId) {
-        for other in self.connections.of_account(name) {
-            if other != by {
-                self.tell(other, &Event::NewDevice {});
-            }
-        }
+    /// Lets an account's other devices know of something that this one did.
+    pub(super) fn tell_other_devices(&mut self, asker: Asker, name: Username, event: Event) {
+        let device = self.connections.get(asker.conn).map(|connection| connection.device);
+        let audience = device.map_or(Audience::Everyone, Audience::Others);
+        self.publish_event(name, audience, event);
     }
 }
 
@@ -137,6 +136,7 @@ pub(super) fn unknown_user() -> ErrorReply {
 mod tests {
     use parlor_common::wire::rendezvous::{Done, Presence, Present, Request};
 
+    use super::super::ConnId;
     use super::super::testing::{
         PASSWORD, World, account, entry, first_list, name, secret, verified,
     };

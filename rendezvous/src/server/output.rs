@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::bus::Notice;
 use super::query::Query;
 
 /// Defines a number that one side counts up and the other only gives back.
@@ -46,6 +47,9 @@ pub(super) struct Asker {
 pub enum Output {
     /// Ask the store, and bring the answer to [`Server::handle_answer`](super::Server).
     Query(QueryId, Query),
+    /// Let every node hear it, and bring what is heard to
+    /// [`Server::handle_notice`](super::Server).
+    Publish(Notice),
     /// Write the reply to a request: JSON, without its frame.
     Reply {
         /// The request's connection.
@@ -84,6 +88,8 @@ pub enum CloseReason {
     TooSlow,
     /// The database cannot answer.
     Unavailable,
+    /// The device belongs to its account no more, or the account is no more.
+    CutOff,
 }
 
 impl CloseReason {
@@ -95,6 +101,7 @@ impl CloseReason {
             Self::Misbehaved => 3,
             Self::TooSlow => 4,
             Self::Unavailable => 5,
+            Self::CutOff => 6,
         }
     }
 
@@ -106,6 +113,7 @@ impl CloseReason {
             Self::Misbehaved => "too many malformed requests",
             Self::TooSlow => "events were not taken",
             Self::Unavailable => "unavailable",
+            Self::CutOff => "this device belongs to the account no more",
         }
     }
 }

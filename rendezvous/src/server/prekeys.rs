@@ -39,7 +39,8 @@ impl Server {
         for pair in &one_time {
             check(pair, &device, PrekeyUse::OneTime, now)?;
         }
-        let (signed, max_one_time) = (signed.map(|pair| *pair), self.params.prekeys.one_time);
+        let (signed, max_one_time) =
+            (signed.map(|pair| *pair), self.params.limits.one_time_prekeys);
         let put = PrekeysPut { device, signed, one_time, replace, at: now, max_one_time };
         self.ask(asker, Query::PutPrekeys(Box::new(put)), After::PrekeysPut)
     }
@@ -63,7 +64,8 @@ impl Server {
     /// one's own name they are those of the other own devices.
     pub(super) fn prekeys_get(&mut self, asker: Asker, of: Username, now: Timestamp) -> Handled {
         let device = self.own_device(asker)?;
-        let wish = BundlesAsked { asker: device, of, at: now, limits: self.params.prekeys };
+        let wish =
+            BundlesAsked { asker: device, of, at: now, limits: self.params.limits.of_prekeys() };
         self.ask(asker, Query::TakeBundles(Box::new(wish)), After::PrekeysGet)
     }
 

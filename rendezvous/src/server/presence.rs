@@ -6,6 +6,7 @@
 use parlor_common::id::Username;
 use parlor_common::wire::rendezvous::{Event, Presence, Present};
 
+use super::bus::{Audience, NodeId};
 use super::output::Asker;
 use super::query::{Answer, ListVersions, MutualContacts, Query};
 use super::reply::{Handled, ok, unavailable};
@@ -27,7 +28,14 @@ impl Server {
         ok(Present { contacts })
     }
 
-    /// Lets the mutual contacts of an account know how it stands now.
+    /// Takes note of what a node says of an account, and lets contacts know of a change.
+    pub(super) fn note_present(&mut self, node: NodeId, name: Username, online: bool) {
+        if self.present.note(node, &name, online) {
+            self.announce(name);
+        }
+    }
+
+    /// Lets the mutual contacts of an account that are connected here know how it stands now.
     pub(super) fn announce(&mut self, name: Username) {
         let query = Query::MutualContacts { of: name.clone() };
         self.query(query, Pending::Announcement(name));
@@ -40,32 +48,32 @@ impl Server {
         };
         let presence = self.presence_of(name.clone(), list_version);
         for (contact, _) in contacts {
-            self.tell_watching(&contact, &presence);
+            for conn in self.connections.watching(&contact) {
+                self.tell(conn, &Event::Presence(presence.clone()));
+            }
         }
     }
 
     /// Lets two that have become contacts know of each other.
     pub(super) fn introduce(&mut self, own: &Username, other: &Username, versions: ListVersions) {
         let presence = self.presence_of(own.clone(), versions.own);
-        self.tell_watching(other, &presence);
+        self.publish_presence(other, presence);
         let presence = self.presence_of(other.clone(), versions.other);
-        self.tell_watching(own, &presence);
+        self.publish_presence(own, presence);
     }
 
     /// Shows `name` as gone to one who was its contact.
     pub(super) fn tell_gone(&mut self, contact: &Username, name: &Username, list_version: u64) {
         let presence = Presence { name: name.clone(), online: false, list_version };
-        self.tell_watching(contact, &presence);
+        self.publish_presence(contact, presence);
     }
 
-    fn tell_watching(&mut self, name: &Username, presence: &Presence) {
-        for conn in self.connections.watching(name) {
-            self.tell(conn, &Event::Presence(presence.clone()));
-        }
+    fn publish_presence(&mut self, to: &Username, presence: Presence) {
+        self.publish_event(to.clone(), Audience::Watching, Event::Presence(presence));
     }
 
     fn presence_of(&self, name: Username, list_version: u64) -> Presence {
-        Presence { online: self.connections.is_online(&name), name, list_version }
+        Presence { online: self.present.is_online(&name), name, list_version }
     }
 }
 

@@ -122,6 +122,32 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Whether answering it may change what is stored.
+    pub const fn is_write(&self) -> bool {
+        match self {
+            Self::CreateAccount(_)
+            | Self::ReplaceDevices { .. }
+            | Self::AskContact(_)
+            | Self::AnswerContact { .. }
+            | Self::RemoveContact { .. }
+            | Self::ForgetHeld { .. }
+            | Self::PutPrekeys(_)
+            | Self::TakeBundles(_)
+            | Self::DeviceStart { .. } => true,
+            Self::DeviceOwner { .. }
+            | Self::Credentials { .. }
+            | Self::Account { .. }
+            | Self::Devices { .. }
+            | Self::Contacts { .. }
+            | Self::MutualContacts { .. }
+            | Self::AreMutual { .. }
+            | Self::Held { .. }
+            | Self::CountPrekeys { .. } => false,
+        }
+    }
+}
+
 /// What the store answers to a [`Query`].
 #[derive(Debug)]
 pub enum Answer {

@@ -4,6 +4,7 @@ use parlor_common::candidate::Offer;
 use parlor_common::id::Username;
 use parlor_common::wire::rendezvous::Event;
 
+use super::bus::Audience;
 use super::output::Asker;
 use super::query::{Answer, Query};
 use super::reply::{Handled, done, unavailable};
@@ -28,9 +29,7 @@ impl Server {
         let Answer::AreMutual(mutual) = answer else { return Err(unavailable()) };
         if *mutual {
             let event = Event::Offer { from: from.clone(), offer };
-            for conn in self.connections.of_account(to) {
-                self.tell(conn, &event);
-            }
+            self.publish_event(to.clone(), Audience::Everyone, event);
         }
         done()
     }

@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{CloseReason, ConnId, Output, Server, ServerParams, StreamId};
+use super::{CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
 use crate::limits::Limits;
 use crate::opaque::{Binding, OpaqueSetup, client};
 use crate::store::Store;
@@ -31,6 +31,7 @@ const EPOCH: u64 = 1_800_000_000_000;
 pub(super) struct World {
     pub(super) server: Server,
     pub(super) store: Store,
+    bus: Loopback,
     pub(super) now: Timestamp,
     rng: StdRng,
     last: u64,
@@ -51,12 +52,12 @@ impl World {
     pub(super) fn over(store: Store, limits: Limits) -> Self {
         // The same secrets in every world, as a restarted server has.
         let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
-        let (contacts, prekeys) = (limits.of_contacts(), limits.of_prekeys());
-        let next_key_hash = [8; 32];
-        let params = ServerParams { key: SERVER, next_key_hash, opaque, contacts, prekeys };
+        let (next_key_hash, node) = ([8; 32], NodeId(1));
+        let params = ServerParams { key: SERVER, next_key_hash, opaque, limits, node };
         Self {
             server: Server::new(params),
             store,
+            bus: Loopback::default(),
             now: Timestamp::from_millis(EPOCH),
             rng: StdRng::from_seed([2; 32]),
             last: 0,
@@ -92,9 +93,10 @@ impl World {
     }
 
     pub(super) fn settle(&mut self) {
-        for output in settle(&mut self.server, &mut self.store, self.now, &mut self.rng) {
+        let Self { server, store, bus, now, rng, .. } = self;
+        for output in settle(server, store, bus, *now, rng) {
             match output {
-                Output::Query(..) => panic!("settled"),
+                Output::Query(..) | Output::Publish(_) => panic!("settled"),
                 Output::Reply { conn, stream, payload } => {
                     assert!(self.replies.insert((conn, stream), payload).is_none());
                 }

@@ -11,7 +11,9 @@ use parlor_common::wire::frame;
 use parlor_common::wire::rendezvous::{Event, Request};
 use parlor_rendezvous::limits::Limits;
 use parlor_rendezvous::opaque::OpaqueSetup;
-use parlor_rendezvous::server::{CloseReason, ConnId, Output, Server, ServerParams, StreamId};
+use parlor_rendezvous::server::{
+    CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId,
+};
 use parlor_rendezvous::store::Store;
 use parlor_rendezvous::turn::settle;
 use rand::Rng;
@@ -45,6 +47,7 @@ pub(super) struct Rendezvous {
     key: ServerSecret,
     opaque: Vec<u8>,
     store: Store,
+    bus: Loopback,
     core: Option<Server>,
     clients: BTreeMap<ConnId, (PeerId, u32)>,
     pub(super) callers: Callers,
@@ -71,6 +74,7 @@ impl Rendezvous {
             key: ServerSecret::from_seed(&seed),
             opaque: OpaqueSetup::generate(rng).expose_bytes().to_vec(),
             store: Store::in_memory().unwrap(),
+            bus: Loopback::default(),
             core: None,
             clients: BTreeMap::new(),
             callers: Callers::default(),
@@ -86,8 +90,8 @@ impl Rendezvous {
             key: self.key.public(),
             next_key_hash: [7; 32],
             opaque: OpaqueSetup::from_bytes(&self.opaque).unwrap(),
-            contacts: Limits::default().of_contacts(),
-            prekeys: Limits::default().of_prekeys(),
+            limits: Limits::default(),
+            node: NodeId::default(),
         }));
     }
 
@@ -145,10 +149,10 @@ impl World {
     /// The rest of a turn of the rendezvous, as its driver takes it.
     fn settle(&mut self) {
         let date = self.date();
-        let Rendezvous { core: Some(core), store, .. } = &mut self.server else { return };
-        for output in settle(core, store, date, &mut self.rng) {
+        let Rendezvous { core: Some(core), store, bus, .. } = &mut self.server else { return };
+        for output in settle(core, store, bus, date, &mut self.rng) {
             match output {
-                Output::Query(..) => unreachable!("they are settled"),
+                Output::Query(..) | Output::Publish(_) => unreachable!("they are settled"),
                 Output::Reply { conn, stream, payload } => self.send_reply(conn, stream, payload),
                 Output::Event { conn, payload } => self.send_event(conn, payload),
                 Output::Close { conn, reason } => self.send_close(conn, reason),

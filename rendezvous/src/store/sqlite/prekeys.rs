@@ -12,8 +12,27 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::accounts::{AccountId, device_keys, find, owner};
 use super::day::{DAY, Day};
-use super::{QueryError, loaded, stored};
+use super::{QueryError, Tables, loaded, stored};
 use crate::server::{BundlesAsked, PrekeysPut, Taking};
+use crate::store::interface::Prekeys;
+
+impl Prekeys for Tables<'_> {
+    fn put_prekeys(&self, what: &PrekeysPut) -> Result<Option<PrekeysKept>, QueryError> {
+        put(self.0, what)
+    }
+
+    fn count_prekeys(
+        &self,
+        device: &DeviceKey,
+        at: Timestamp,
+    ) -> Result<Option<PrekeysHeld>, QueryError> {
+        count(self.0, device, at)
+    }
+
+    fn take_bundles(&self, wish: &BundlesAsked) -> Result<Taking, QueryError> {
+        take(self.0, wish)
+    }
+}
 
 pub(super) fn put(db: &Connection, put: &PrekeysPut) -> Result<Option<PrekeysKept>, QueryError> {
     if owner(db, &put.device)?.is_none() {
@@ -244,12 +263,12 @@ mod tests {
 
     use parlor_common::prekey::PrekeyUse;
 
-    use super::super::Store;
     use super::super::tests::{account, ask};
     use super::*;
     use crate::limits::Limits;
     use crate::server::testing::{name, prekey, secret};
     use crate::server::{Answer, Query};
+    use crate::store::Store;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -279,7 +298,7 @@ mod tests {
 
     fn rows(store: &Store, table: &str) -> u32 {
         let sql = format!("SELECT count(*) FROM {table}");
-        store.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+        store.database.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
     }
 
     /// Alice (device 1) with one-time pairs of these ids, and bob (device 2).
@@ -324,10 +343,10 @@ mod tests {
     fn a_wish_that_fails_takes_nothing() {
         let mut store = two(Store::in_memory().unwrap(), 1..=2);
         let scribble = "UPDATE one_time_prekeys SET kem = x'00' WHERE id = 2";
-        store.connection.execute(scribble, []).unwrap();
+        store.database.connection.execute(scribble, []).unwrap();
         assert!(matches!(ask(&mut store, wish(2, "alice", NOW)), Answer::Unavailable));
         assert_eq!((rows(&store, "one_time_prekeys"), rows(&store, "handouts")), (2, 0));
-        store.connection.execute("DELETE FROM one_time_prekeys WHERE id = 2", []).unwrap();
+        store.database.connection.execute("DELETE FROM one_time_prekeys WHERE id = 2", []).unwrap();
         assert_eq!(taken(ask(&mut store, wish(2, "alice", NOW))), Some(1));
     }
 
@@ -357,7 +376,7 @@ mod tests {
         ask(&mut store, wish(1, "bob", NOW));
         let tables = ["signed_prekeys", "one_time_prekeys", "taken_prekeys", "handouts"];
         assert_eq!(tables.map(|table| rows(&store, table)), [2, 4, 2, 2]);
-        store.connection.execute("DELETE FROM accounts WHERE name = 'alice'", []).unwrap();
+        store.database.connection.execute("DELETE FROM accounts WHERE name = 'alice'", []).unwrap();
         assert_eq!(tables.map(|table| rows(&store, table)), [1, 2, 1, 0]);
     }
 }

@@ -12,9 +12,42 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::accounts::{AccountId, AccountRow, find, parse_name};
 use super::day::Day;
 use super::held::{self, Item};
-use super::{QueryError, loaded, stored};
+use super::{QueryError, Tables, loaded, stored};
 use crate::limits::ContactLimits;
 use crate::server::{Answering, Asking, ContactAsked, ListVersions, MutualContacts};
+use crate::store::interface::Contacts;
+
+impl Contacts for Tables<'_> {
+    fn contacts(&self, of: &Username) -> Result<Vec<KnownContact>, QueryError> {
+        all(self.0, of)
+    }
+
+    fn mutual_contacts(&self, of: &Username) -> Result<MutualContacts, QueryError> {
+        mutual(self.0, of)
+    }
+
+    fn are_mutual(&self, one: &Username, other: &Username) -> Result<bool, QueryError> {
+        are_mutual(self.0, one, other)
+    }
+
+    fn ask_contact(&self, asked: &ContactAsked) -> Result<Asking, QueryError> {
+        ask(self.0, asked)
+    }
+
+    fn answer_contact(
+        &self,
+        asker: &Username,
+        by: &Username,
+        card: Option<&Card>,
+        max_contacts: u32,
+    ) -> Result<Answering, QueryError> {
+        answer(self.0, asker, by, card, max_contacts)
+    }
+
+    fn remove_contact(&self, of: &Username, contact: &Username) -> Result<Option<u64>, QueryError> {
+        remove(self.0, of, contact)
+    }
+}
 
 /// How one account holds another.
 enum Hold {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 
 /// Each migration brings a database from the version of its index to the next. Only ever append.
-const MIGRATIONS: &[&str] = &[FIRST, PREKEYS];
+const MIGRATIONS: &[&str] = &[FIRST, PREKEYS, ABUSE];
 
 const FIRST: &str = "
     CREATE TABLE accounts (
@@ -105,6 +105,89 @@ const PREKEYS: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX handouts_of_device ON handouts (device);
     CREATE INDEX handouts_by_age ON handouts (since);
+";
+
+/// What accounts need to withstand abuse.
+const ABUSE: &str = "
+    ALTER TABLE accounts ADD COLUMN disabled_at INTEGER; -- absent: it is not
+    ALTER TABLE accounts ADD COLUMN email TEXT; -- normalised, if it registered by one
+    ALTER TABLE accounts ADD COLUMN last_login INTEGER;
+    ALTER TABLE devices ADD COLUMN name TEXT; -- as its owner calls it
+
+    -- Names of deleted accounts, which are not given out again.
+    CREATE TABLE retired_names (
+        name  TEXT PRIMARY KEY,
+        at    INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE blocks (
+        owner    INTEGER NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+        blocked  INTEGER NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+        PRIMARY KEY (owner, blocked)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX blocks_of_blocked ON blocks (blocked);
+
+    CREATE TABLE invitations (
+        id          TEXT PRIMARY KEY, -- the first 8 digits of the code's hash
+        code_hash   BLOB NOT NULL UNIQUE, -- SHA-256
+        uses        INTEGER NOT NULL,
+        used        INTEGER NOT NULL DEFAULT 0,
+        made_at     INTEGER NOT NULL,
+        expires_at  INTEGER NOT NULL,
+        made_by     INTEGER REFERENCES accounts (id) ON DELETE CASCADE, -- absent: an admin
+        revoked_at  INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX invitations_by_maker ON invitations (made_by);
+
+    -- Codes that were mailed and have not come back yet.
+    CREATE TABLE email_codes (
+        address     TEXT PRIMARY KEY, -- normalised
+        name        TEXT NOT NULL,
+        code_hash   BLOB NOT NULL, -- SHA-256, of code and address
+        sent_at     INTEGER NOT NULL,
+        expires_at  INTEGER NOT NULL,
+        attempts    INTEGER NOT NULL DEFAULT 0
+    ) STRICT, WITHOUT ROWID;
+
+    -- How many mails have left since the day of them began: in all, to a domain, to an address.
+    CREATE TABLE mails_sent (
+        scope  TEXT PRIMARY KEY,
+        since  INTEGER NOT NULL,
+        count  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    -- Failed logins by name, whether there is such an account or not, and source; by the name
+    -- alone where the source is empty.
+    CREATE TABLE tries (
+        name          TEXT NOT NULL,
+        source        TEXT NOT NULL,
+        failures      INTEGER NOT NULL,
+        since         INTEGER NOT NULL, -- when they began to be counted
+        next_at       INTEGER NOT NULL, -- the next try must wait until then
+        locked_until  INTEGER NOT NULL,
+        locks         INTEGER NOT NULL,
+        last_at       INTEGER NOT NULL,
+        known         INTEGER NOT NULL DEFAULT 0, -- whether it has logged in from there
+        PRIMARY KEY (name, source)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tries_by_age ON tries (last_at);
+
+    -- Token buckets that outlive a restart.
+    CREATE TABLE buckets (
+        scope    TEXT PRIMARY KEY,
+        full_at  INTEGER NOT NULL -- when it will be full again
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX buckets_by_age ON buckets (full_at);
+
+    CREATE TABLE audit (
+        seq      INTEGER PRIMARY KEY,
+        at       INTEGER NOT NULL,
+        event    TEXT NOT NULL,
+        account  TEXT,
+        source   TEXT,
+        reason   TEXT,
+        hash     TEXT NOT NULL -- SHA-256 of the row and of the hash before it, hexadecimal
+    ) STRICT;
 ";
 
 /// A database could not be brought to this version.

@@ -6,7 +6,18 @@ use parlor_common::wire::rendezvous::{Held, HeldKind, MAX_HELD_AT_ONCE};
 use rusqlite::{Connection, Row, params};
 
 use super::accounts::{AccountId, parse_name};
-use super::{QueryError, loaded, stored};
+use super::{QueryError, Tables, loaded, stored};
+use crate::store::interface::HeldItems;
+
+impl HeldItems for Tables<'_> {
+    fn held(&self, of: &Username) -> Result<Vec<Held>, QueryError> {
+        oldest(self.0, of)
+    }
+
+    fn forget_held(&self, of: &Username, ids: &[u64]) -> Result<(), QueryError> {
+        forget(self.0, of, ids)
+    }
+}
 
 /// What is held, as the table names it. The card is JSON.
 #[derive(Clone, Copy, Debug)]

@@ -7,9 +7,46 @@ use parlor_common::identity::{AccountKey, DeviceKey};
 use parlor_common::wire::rendezvous::{Argon2Params, Started};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{QueryError, loaded, stored};
+use super::{QueryError, Tables, loaded, stored};
 use crate::opaque::{CredentialId, Record};
 use crate::server::{Account, Creation, Credentials, KnownDevice, NewAccount};
+use crate::store::interface::{Accounts, Devices};
+
+impl Accounts for Tables<'_> {
+    fn create(&self, account: &NewAccount) -> Result<Creation, QueryError> {
+        create(self.0, account)
+    }
+
+    fn credentials(&self, name: &Username) -> Result<Option<Box<Credentials>>, QueryError> {
+        credentials(self.0, name)
+    }
+
+    fn account(&self, name: &Username) -> Result<Option<Box<Account>>, QueryError> {
+        account(self.0, name)
+    }
+}
+
+impl Devices for Tables<'_> {
+    fn owner(&self, device: &DeviceKey) -> Result<Option<KnownDevice>, QueryError> {
+        of_device(self.0, device)
+    }
+
+    fn devices(&self, name: &Username) -> Result<Option<Box<SignedDeviceList>>, QueryError> {
+        devices(self.0, name)
+    }
+
+    fn replace_devices(
+        &self,
+        after: ListHash,
+        devices: &VerifiedDeviceList,
+    ) -> Result<bool, QueryError> {
+        replace_devices(self.0, after, devices)
+    }
+
+    fn start_device(&self, device: &DeviceKey, count: u64) -> Result<Option<Started>, QueryError> {
+        start_device(self.0, device, count)
+    }
+}
 
 /// An account's number, which never leaves the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

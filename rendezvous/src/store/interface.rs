@@ -1,0 +1,158 @@
+//! What a database must do to be the rendezvous' store: a small interface for each concern.
+//!
+//! Each method is atomic and keeps its invariant by itself: a name is given out once, a one-time
+//! prekey leaves once, two contacts are mutual or not. What a method promises is said here and
+//! tested in `suite.rs`, which any implementation must pass; nothing above knows which it is.
+
+use std::error::Error;
+use std::fmt;
+
+use parlor_common::card::Card;
+use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
+use parlor_common::id::Username;
+use parlor_common::identity::DeviceKey;
+use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
+use thiserror::Error;
+
+use crate::server::{
+    Account, Answer, Answering, Asking, BundlesAsked, ContactAsked, Creation, Credentials,
+    KnownDevice, MutualContacts, NewAccount, PrekeysPut, Query, QueryId, Taking,
+};
+
+/// Why a query was not answered.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// What is stored is not what this program wrote.
+    #[error("a stored {0} is corrupt")]
+    Corrupt(&'static str),
+    /// The database refused.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A value cannot be written.
+    #[error("a value does not serialize: {0}")]
+    Serialize(#[from] serde_json::Error),
+}
+
+/// What a database said, in its own words.
+#[derive(Debug)]
+pub struct DatabaseError(pub Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for DatabaseError {}
+
+/// How a query is answered by means of the interfaces.
+pub type Run = fn(&dyn Interfaces, Query) -> Result<Answer, QueryError>;
+
+/// A database, or one node's connection to it.
+pub trait Database: fmt::Debug + Send {
+    /// Answers queries in one transaction that other connections see whole or not at all. Each
+    /// query is atomic by itself: one that fails changes nothing, is answered
+    /// [`Answer::Unavailable`], and does its neighbours no harm.
+    fn transact(
+        &mut self,
+        queries: Vec<(QueryId, Query)>,
+        run: Run,
+    ) -> Result<Vec<(QueryId, Answer)>, DatabaseError>;
+
+    /// Keeps a note under a name of its own, in place of the one before.
+    fn put_note(&self, name: &str, value: &str) -> Result<(), DatabaseError>;
+
+    /// Writes everything out and lets go.
+    fn close(self) -> Result<(), DatabaseError>;
+}
+
+/// Every interface together, within a transaction.
+pub trait Interfaces: Accounts + Devices + Prekeys + Contacts + HeldItems {}
+
+impl<T: Accounts + Devices + Prekeys + Contacts + HeldItems> Interfaces for T {}
+
+/// Accounts: a name is given out once, and not again after its account was deleted.
+pub trait Accounts {
+    /// Creates an account unless its name or its device is taken.
+    fn create(&self, account: &NewAccount) -> Result<Creation, QueryError>;
+
+    /// What is needed to start a login.
+    fn credentials(&self, name: &Username) -> Result<Option<Box<Credentials>>, QueryError>;
+
+    /// What a finished login hands out.
+    fn account(&self, name: &Username) -> Result<Option<Box<Account>>, QueryError>;
+}
+
+/// The devices of accounts: a device belongs to one account at most.
+pub trait Devices {
+    /// Whose device it is.
+    fn owner(&self, device: &DeviceKey) -> Result<Option<KnownDevice>, QueryError>;
+
+    /// An account's device list.
+    fn devices(&self, name: &Username) -> Result<Option<Box<SignedDeviceList>>, QueryError>;
+
+    /// Replaces an account's list if the one with the hash `after` is in force, and no other
+    /// account has one of its devices. What is kept of devices that left it goes with them.
+    fn replace_devices(
+        &self,
+        after: ListHash,
+        devices: &VerifiedDeviceList,
+    ) -> Result<bool, QueryError>;
+
+    /// Remembers the largest count of starts that a device has told; returns the one before.
+    fn start_device(&self, device: &DeviceKey, count: u64) -> Result<Option<Started>, QueryError>;
+}
+
+/// Prekeys of devices: a one-time pair leaves once, for ever.
+pub trait Prekeys {
+    /// Keeps prekeys of a device; see [`Query::PutPrekeys`].
+    fn put_prekeys(&self, put: &PrekeysPut) -> Result<Option<PrekeysKept>, QueryError>;
+
+    /// How many prekeys of a device there are that are not too old.
+    fn count_prekeys(
+        &self,
+        device: &DeviceKey,
+        at: Timestamp,
+    ) -> Result<Option<PrekeysHeld>, QueryError>;
+
+    /// Takes a bundle of each of an account's other devices.
+    fn take_bundles(&self, wish: &BundlesAsked) -> Result<Taking, QueryError>;
+}
+
+/// Contacts: one open request a pair, and two are mutual or not, for both.
+pub trait Contacts {
+    /// All contacts of an account.
+    fn contacts(&self, of: &Username) -> Result<Vec<KnownContact>, QueryError>;
+
+    /// The mutual ones.
+    fn mutual_contacts(&self, of: &Username) -> Result<MutualContacts, QueryError>;
+
+    /// Whether two accounts hold each other.
+    fn are_mutual(&self, one: &Username, other: &Username) -> Result<bool, QueryError>;
+
+    /// Holds a request, or makes both mutual if the other has asked already.
+    fn ask_contact(&self, asked: &ContactAsked) -> Result<Asking, QueryError>;
+
+    /// Closes an open request, and holds the answer for the asker.
+    fn answer_contact(
+        &self,
+        asker: &Username,
+        by: &Username,
+        card: Option<&Card>,
+        max_contacts: u32,
+    ) -> Result<Answering, QueryError>;
+
+    /// Takes a contact, and an open request to it, off an account. Returns the remover's list
+    /// version if the two had been mutual.
+    fn remove_contact(&self, of: &Username, contact: &Username) -> Result<Option<u64>, QueryError>;
+}
+
+/// What waits for accounts until they have saved it.
+pub trait HeldItems {
+    /// The oldest items.
+    fn held(&self, of: &Username) -> Result<Vec<Held>, QueryError>;
+
+    /// Forgets items, the account's own only.
+    fn forget_held(&self, of: &Username, ids: &[u64]) -> Result<(), QueryError>;
+}
