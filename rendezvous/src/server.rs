@@ -11,12 +11,14 @@
 //! | `cosigning.rs` | `device.cosign` |
 //! | `directory.rs` | `user.get`, `device.add` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
+//! | `blocks.rs` | `contact.block`, `contact.unblock` |
 //! | `prekeys.rs` | `prekeys.*`, `device.start` |
 //! | `presence.rs` | `presence.watch` |
 //! | `signalling.rs` | `path.offer` |
 
 mod accounts;
 mod arrivals;
+mod blocks;
 mod bus;
 mod connections;
 mod contacts;
@@ -36,7 +38,7 @@ use std::collections::{BTreeMap, VecDeque};
 use parlor_common::candidate::Offer;
 use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::Username;
-use parlor_common::identity::ServerKey;
+use parlor_common::identity::{DeviceKey, ServerKey};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Request};
 use rand::CryptoRng;
@@ -47,8 +49,9 @@ use self::connections::{Connections, Identity, Standing};
 use self::output::Asker;
 pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
-    Account, Answer, Answering, Asking, BundlesAsked, ContactAsked, Creation, Credentials,
-    KnownDevice, ListVersions, MutualContacts, NewAccount, PrekeysPut, Query, Taking,
+    Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
+    Credentials, KnownDevice, ListVersions, MutualContact, MutualContacts, NewAccount, PrekeysPut,
+    Query, Taking,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 use crate::limits::Limits;
@@ -114,6 +117,7 @@ enum After {
     ContactRequest { from: Username, to: Username },
     ContactAnswer { by: Username, asker: Username },
     ContactRemove { of: Username, contact: Username },
+    Blocked { owner: Username, other: Username },
     HeldGet,
     HeldAck,
     PresenceWatch,
@@ -191,7 +195,9 @@ impl Server {
     /// A node published something: this one or another.
     pub fn handle_notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Present { node, name, online } => self.note_present(node, name, online),
+            Notice::Present { node, name, device, online } => {
+                self.note_present(name, (node, device), online);
+            }
             Notice::Arrived { node, device } => {
                 let conn = self.connections.of_device(&device);
                 if let Some(conn) = conn.filter(|_| node != self.params.node) {
@@ -216,8 +222,8 @@ impl Server {
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
         }
         let gone = std::mem::take(&mut self.connections);
-        for name in gone.accounts().cloned() {
-            self.publish(Notice::Present { node: self.params.node, name, online: false });
+        for (name, device) in gone.shown() {
+            self.publish_present(name.clone(), device, false);
         }
     }
 
@@ -267,6 +273,8 @@ impl Server {
             Request::ContactRequest { name, card } => self.contact_request(asker, name, *card, now),
             Request::ContactAnswer { name, card } => self.contact_answer(asker, name, card),
             Request::ContactRemove { name } => self.contact_remove(asker, name),
+            Request::ContactBlock { name } => self.contact_block(asker, name),
+            Request::ContactUnblock { name } => self.contact_unblock(asker, name),
             Request::HeldGet {} => self.held_get(asker),
             Request::HeldAck { ids } => self.held_ack(asker, ids),
             Request::PresenceWatch {} => self.presence_watch(asker),
@@ -286,8 +294,6 @@ impl Server {
             | Request::DeviceList {}
             | Request::DeviceName { .. }
             | Request::DeviceRemove { .. }
-            | Request::ContactBlock { .. }
-            | Request::ContactUnblock { .. }
             | Request::InviteCreate { .. }
             | Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
@@ -322,6 +328,7 @@ impl Server {
             After::ContactRequest { from, to } => self.contact_requested(&from, &to, &answer),
             After::ContactAnswer { by, asker } => self.contact_answered(&by, &asker, &answer),
             After::ContactRemove { of, contact } => self.contact_removed(&of, &contact, &answer),
+            After::Blocked { owner, other } => self.contact_blocked(&owner, &other, &answer),
             After::HeldGet => Self::held_got(answer),
             After::HeldAck => Self::held_acked(&answer),
             After::PresenceWatch => self.presence_now(answer),
@@ -374,6 +381,11 @@ impl Server {
 
     fn publish(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Publish(notice));
+    }
+
+    fn publish_present(&mut self, name: Username, device: DeviceKey, online: bool) {
+        let node = self.params.node;
+        self.publish(Notice::Present { node, name, device, online });
     }
 
     fn publish_event(&mut self, to: Username, audience: Audience, event: Event) {

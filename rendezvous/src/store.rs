@@ -18,7 +18,7 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces, Prekeys,
+    Accounts, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces, Prekeys,
     QueryError, Run,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
@@ -91,6 +91,8 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
             Answer::Answered(db.answer_contact(&asker, &by, card.as_deref(), max_contacts)?)
         }
         Query::RemoveContact { of, contact } => Answer::Removed(db.remove_contact(&of, &contact)?),
+        Query::Block { owner, other } => Answer::Blocked(db.block(&owner, &other)?),
+        Query::Unblock { owner, other } => Answer::Blocked(db.unblock(&owner, &other)?),
         Query::Held { of } => Answer::Held(db.held(&of)?),
         Query::ForgetHeld { of, ids } => {
             db.forget_held(&of, &ids)?;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use parlor_common::Blob;
+use parlor_common::id::Username;
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{AccountChange, Event};
@@ -58,8 +59,9 @@ impl Server {
 
     /// Forgets a connection, and tells contacts if that was an account's last.
     pub(super) fn forget(&mut self, conn: ConnId) {
-        if let Some(name) = self.connections.remove(conn) {
-            self.publish(Notice::Present { node: self.params.node, name, online: false });
+        let Some(connection) = self.connections.remove(conn) else { return };
+        if let Some(name) = connection.shown_as {
+            self.publish_present(name, connection.device, false);
         }
     }
 
@@ -80,8 +82,9 @@ impl Server {
         let name = known.as_ref().map(|device| device.name.clone());
         let next_key_hash = Blob(self.params.next_key_hash.to_vec());
         self.tell(conn, &Event::Welcome { name, observed, now, next_key_hash });
-        if let Some(device) = known {
-            self.recognise(conn, device);
+        match known {
+            Some(device) => self.recognise(conn, device),
+            None => self.show(conn, None),
         }
         let Standing::Arriving(waiting) = standing else { return };
         for (stream, request) in waiting {
@@ -100,8 +103,29 @@ impl Server {
     /// Makes a connection speak for an account, and tells contacts if that was not online.
     pub(super) fn sign_in(&mut self, conn: ConnId, identity: Identity) {
         let name = identity.name.clone();
-        if self.connections.sign_in(conn, identity) {
-            self.publish(Notice::Present { node: self.params.node, name, online: true });
+        self.connections.sign_in(conn, identity);
+        self.show(conn, Some(name));
+    }
+
+    /// Makes a connection speak for nobody.
+    pub(super) fn sign_out(&mut self, conn: ConnId) {
+        self.connections.sign_out(conn);
+        self.show(conn, None);
+    }
+
+    /// Shows a connection's device online for an account, or for none.
+    fn show(&mut self, conn: ConnId, name: Option<Username>) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        let device = connection.device;
+        let before = std::mem::replace(&mut connection.shown_as, name.clone());
+        if before == name {
+            return;
+        }
+        if let Some(name) = before {
+            self.publish_present(name, device, false);
+        }
+        if let Some(name) = name {
+            self.publish_present(name, device, true);
         }
     }
 }

@@ -18,12 +18,14 @@ pub struct NodeId(pub u64);
 /// What nodes tell each other.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
-    /// An account's first connection to a node came, or its last one went.
+    /// A device of an account came to a node, or went.
     Present {
         /// The node.
         node: NodeId,
         /// The account.
         name: Username,
+        /// Its device.
+        device: DeviceKey,
         /// Whether it came.
         online: bool,
     },
@@ -91,26 +93,150 @@ impl Bus for Loopback {
     }
 }
 
-/// Which accounts are online, at whatever node.
+/// Which accounts are online, with which devices, at whatever node.
 #[derive(Debug, Default)]
-pub(super) struct PresentAccounts(BTreeMap<Username, BTreeSet<NodeId>>);
+pub(super) struct PresentAccounts(BTreeMap<Username, BTreeSet<(NodeId, DeviceKey)>>);
 
 impl PresentAccounts {
     /// Takes note of a node's word; returns whether the account came or went with it.
-    pub(super) fn note(&mut self, node: NodeId, name: &Username, online: bool) -> bool {
+    pub(super) fn note(
+        &mut self,
+        name: &Username,
+        (node, device): (NodeId, DeviceKey),
+        online: bool,
+    ) -> bool {
         let before = self.is_online(name);
         if online {
-            self.0.entry(name.clone()).or_default().insert(node);
-        } else if let Some(nodes) = self.0.get_mut(name) {
-            nodes.remove(&node);
-            if nodes.is_empty() {
+            self.0.entry(name.clone()).or_default().insert((node, device));
+        } else if let Some(devices) = self.0.get_mut(name) {
+            devices.remove(&(node, device));
+            if devices.is_empty() {
                 self.0.remove(name);
             }
         }
-        before != online
+        before != self.is_online(name)
+    }
+
+    /// The devices of an account that are online.
+    pub(super) fn devices(&self, name: &Username) -> BTreeSet<DeviceKey> {
+        self.0.get(name).into_iter().flatten().map(|(_, device)| *device).collect()
     }
 
     pub(super) fn is_online(&self, name: &Username) -> bool {
         self.0.contains_key(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use parlor_common::wire::rendezvous::{Done, Present, Request};
+
+    use super::super::testing::{World, card, name, presence};
+    use super::super::{CloseReason, ConnId};
+    use super::*;
+    use crate::limits::Limits;
+    use crate::store::Store;
+
+    /// A bus between nodes of one process.
+    #[derive(Debug)]
+    struct Shared {
+        queues: Arc<Mutex<Vec<VecDeque<Notice>>>>,
+        own: usize,
+    }
+
+    impl Bus for Shared {
+        fn publish(&mut self, notice: Notice) {
+            for queue in self.queues.lock().unwrap().iter_mut() {
+                queue.push_back(notice.clone());
+            }
+        }
+
+        fn poll(&mut self) -> Option<Notice> {
+            self.queues.lock().unwrap()[self.own].pop_front()
+        }
+    }
+
+    /// Two nodes on one database and one bus.
+    struct Nodes {
+        _folder: tempfile::TempDir,
+        nodes: [World; 2],
+    }
+
+    impl Nodes {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("db");
+            let queues = Arc::new(Mutex::new(vec![VecDeque::new(), VecDeque::new()]));
+            let node = |own: usize| {
+                let store = Store::open(&path).unwrap();
+                let bus = Shared { queues: Arc::clone(&queues), own };
+                World::node(NodeId(own as u64), store, Box::new(bus), Limits::default())
+            };
+            let nodes = [node(0), node(1)];
+            Self { _folder: folder, nodes }
+        }
+
+        /// Lets both hear what was published.
+        fn settle(&mut self) {
+            for _ in 0..4 {
+                self.nodes.iter_mut().for_each(World::settle);
+            }
+        }
+
+        fn friends() -> (Self, ConnId, ConnId) {
+            let mut all = Self::new();
+            let alice = all.nodes[0].register("alice", 1);
+            let bob = all.nodes[1].register("bob", 2);
+            all.nodes[0].ask(alice, ("alice", 1), "bob");
+            all.settle();
+            assert_eq!(all.nodes[1].events(bob), [Event::Held {}]);
+            for (node, conn) in [(0, alice), (1, bob)] {
+                all.nodes[node].call::<Present>(conn, &Request::PresenceWatch {});
+            }
+            let card = Some(Box::new(card("bob", 2, "alice")));
+            let accept = Request::ContactAnswer { name: name("alice"), card };
+            all.nodes[1].call::<Done>(bob, &accept);
+            all.settle();
+            (all, alice, bob)
+        }
+    }
+
+    #[test]
+    fn people_at_two_nodes_see_each_other_come_and_go() {
+        let (mut all, alice, bob) = Nodes::friends();
+        assert_eq!(all.nodes[0].events(alice), [Event::Held {}, presence("bob", true)]);
+        assert_eq!(all.nodes[1].events(bob), [presence("alice", true)]);
+        all.nodes[1].disconnect(bob);
+        all.settle();
+        assert_eq!(all.nodes[0].events(alice), [presence("bob", false)]);
+        all.nodes[1].connect(2);
+        all.settle();
+        assert_eq!(all.nodes[0].events(alice), [presence("bob", true)]);
+        let present: Present = all.nodes[0].call(alice, &Request::PresenceWatch {});
+        assert!(present.contacts[0].online);
+    }
+
+    #[test]
+    fn a_device_that_moves_to_another_node_stays_online() {
+        let (mut all, alice, bob) = Nodes::friends();
+        all.nodes[0].events(alice);
+        all.nodes[0].connect(2);
+        all.settle();
+        assert_eq!(all.nodes[1].closed(bob), Some(CloseReason::Replaced));
+        assert_eq!(all.nodes[0].events(alice), []);
+        let present: Present = all.nodes[0].call(alice, &Request::PresenceWatch {});
+        assert!(present.contacts[0].online);
+    }
+
+    #[test]
+    fn a_node_that_stops_takes_its_people_offline() {
+        let (mut all, alice, _) = Nodes::friends();
+        all.nodes[0].events(alice);
+        let now = all.nodes[1].now;
+        all.nodes[1].server.handle_stopping(now);
+        all.settle();
+        assert_eq!(all.nodes[0].events(alice), [presence("bob", false)]);
     }
 }

@@ -31,6 +31,9 @@ pub(super) struct Connection {
     pub(super) exchange: Option<Exchange>,
     /// The login that was finished here last.
     pub(super) login: Option<Login>,
+    /// The account that its device is shown online for. A newer connection of the device takes it
+    /// over, so that coming back is not going and coming.
+    pub(super) shown_as: Option<Username>,
     /// Whether it wants to hear who of its contacts comes and goes.
     pub(super) watching: bool,
     /// How many malformed requests it has sent.
@@ -71,6 +74,7 @@ impl Connection {
             standing: Standing::Arriving(Vec::new()),
             exchange: None,
             login: None,
+            shown_as: None,
             watching: false,
             malformed: 0,
         }
@@ -109,36 +113,45 @@ impl Connections {
     }
 
     /// Adds a connection; returns the one that the same device had.
-    pub(super) fn insert(&mut self, conn: ConnId, connection: Connection) -> Option<ConnId> {
+    pub(super) fn insert(&mut self, conn: ConnId, mut connection: Connection) -> Option<ConnId> {
         let before = self.by_device.insert(connection.device, conn);
+        let older = before.and_then(|before| self.all.get_mut(&before));
+        connection.shown_as = older.and_then(|older| older.shown_as.take());
         self.all.insert(conn, connection);
         before
     }
 
-    /// Forgets a connection; returns its account if that has no other connection now.
-    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Username> {
+    /// Forgets a connection.
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Connection> {
+        self.sign_out(conn);
         let connection = self.all.remove(&conn)?;
         if self.by_device.get(&connection.device) == Some(&conn) {
             self.by_device.remove(&connection.device);
         }
-        let name = connection.identity()?.name.clone();
-        let others = self.by_account.get_mut(&name)?;
-        others.remove(&conn);
-        if !others.is_empty() {
-            return None;
-        }
-        self.by_account.remove(&name);
-        Some(name)
+        Some(connection)
     }
 
-    /// Makes a connection speak for an account; returns whether that was not online before.
-    pub(super) fn sign_in(&mut self, conn: ConnId, identity: Identity) -> bool {
-        let Some(connection) = self.all.get_mut(&conn) else { return false };
-        let conns = self.by_account.entry(identity.name.clone()).or_default();
-        let first = conns.is_empty();
-        conns.insert(conn);
+    /// Makes a connection speak for an account.
+    pub(super) fn sign_in(&mut self, conn: ConnId, identity: Identity) {
+        self.sign_out(conn);
+        let Some(connection) = self.all.get_mut(&conn) else { return };
+        self.by_account.entry(identity.name.clone()).or_default().insert(conn);
         connection.standing = Standing::SignedIn(identity);
-        first
+    }
+
+    /// Makes a connection speak for nobody.
+    pub(super) fn sign_out(&mut self, conn: ConnId) {
+        let Some(connection) = self.all.get_mut(&conn) else { return };
+        let Some(name) = connection.identity().map(|identity| identity.name.clone()) else {
+            return;
+        };
+        connection.standing = Standing::Stranger;
+        if let Some(conns) = self.by_account.get_mut(&name) {
+            conns.remove(&conn);
+            if conns.is_empty() {
+                self.by_account.remove(&name);
+            }
+        }
     }
 
     /// The connection of a device.
@@ -146,9 +159,10 @@ impl Connections {
         self.by_device.get(device).copied()
     }
 
-    /// Every account that has a connection.
-    pub(super) fn accounts(&self) -> impl Iterator<Item = &Username> {
-        self.by_account.keys()
+    /// Every device that is shown online, and its account.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (&Username, DeviceKey)> {
+        let shown = self.all.values();
+        shown.filter_map(|known| Some((known.shown_as.as_ref()?, known.device)))
     }
 
     /// The connections of an account.

@@ -65,6 +65,9 @@ impl Server {
                 done()
             }
             Asking::Nothing => done(),
+            Asking::Blocked => {
+                Err(refusal(ErrorCode::Blocked, "you have blocked them; unblock them first"))
+            }
             Asking::RecipientFull => Err(refusal(
                 ErrorCode::Unavailable,
                 "too many requests wait for them already; try again another day",

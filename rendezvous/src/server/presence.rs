@@ -4,11 +4,12 @@
 //! is told is true when it is told, in whatever order connections came and went.
 
 use parlor_common::id::Username;
+use parlor_common::identity::DeviceKey;
 use parlor_common::wire::rendezvous::{Event, Presence, Present};
 
 use super::bus::{Audience, NodeId};
 use super::output::Asker;
-use super::query::{Answer, ListVersions, MutualContacts, Query};
+use super::query::{Answer, ListVersions, MutualContact, MutualContacts, Query};
 use super::reply::{Handled, ok, unavailable};
 use super::{After, Pending, Server};
 
@@ -24,13 +25,13 @@ impl Server {
     pub(super) fn presence_now(&self, answer: Answer) -> Handled {
         let Answer::Mutual(mutual) = answer else { return Err(unavailable()) };
         let contacts = mutual.contacts.into_iter();
-        let contacts = contacts.map(|(name, version)| self.presence_of(name, version)).collect();
+        let contacts = contacts.map(|contact| self.presence_of(contact)).collect();
         ok(Present { contacts })
     }
 
     /// Takes note of what a node says of an account, and lets contacts know of a change.
-    pub(super) fn note_present(&mut self, node: NodeId, name: Username, online: bool) {
-        if self.present.note(node, &name, online) {
+    pub(super) fn note_present(&mut self, name: Username, at: (NodeId, DeviceKey), online: bool) {
+        if self.present.note(&name, at, online) {
             self.announce(name);
         }
     }
@@ -46,9 +47,10 @@ impl Server {
             tracing::warn!(%name, "contacts could not be told of presence");
             return;
         };
-        let presence = self.presence_of(name.clone(), list_version);
-        for (contact, _) in contacts {
-            for conn in self.connections.watching(&contact) {
+        let (name, hidden) = (name.clone(), false);
+        let presence = self.presence_of(MutualContact { name, list_version, hidden });
+        for contact in contacts.iter().filter(|contact| !contact.hidden) {
+            for conn in self.connections.watching(&contact.name) {
                 self.tell(conn, &Event::Presence(presence.clone()));
             }
         }
@@ -56,10 +58,11 @@ impl Server {
 
     /// Lets two that have become contacts know of each other.
     pub(super) fn introduce(&mut self, own: &Username, other: &Username, versions: ListVersions) {
-        let presence = self.presence_of(own.clone(), versions.own);
-        self.publish_presence(other, presence);
-        let presence = self.presence_of(other.clone(), versions.other);
-        self.publish_presence(own, presence);
+        let ListVersions { own: own_version, other: other_version, hidden } = versions;
+        for (of, list_version, to) in [(own, own_version, other), (other, other_version, own)] {
+            let contact = MutualContact { name: of.clone(), list_version, hidden };
+            self.publish_presence(to, self.presence_of(contact));
+        }
     }
 
     /// Shows `name` as gone to one who was its contact.
@@ -72,8 +75,10 @@ impl Server {
         self.publish_event(to.clone(), Audience::Watching, Event::Presence(presence));
     }
 
-    fn presence_of(&self, name: Username, list_version: u64) -> Presence {
-        Presence { online: self.present.is_online(&name), name, list_version }
+    /// How a contact stands for an account that may see it.
+    fn presence_of(&self, contact: MutualContact) -> Presence {
+        let MutualContact { name, list_version, hidden } = contact;
+        Presence { online: !hidden && self.present.is_online(&name), name, list_version }
     }
 }
 

@@ -86,6 +86,20 @@ pub enum Query {
         /// The contact.
         contact: Username,
     },
+    /// Block an account for another. [`Answer::Blocked`].
+    Block {
+        /// Who wants to hear nothing more.
+        owner: Username,
+        /// Of whom.
+        other: Username,
+    },
+    /// Take a block back. [`Answer::Blocked`].
+    Unblock {
+        /// Whose block.
+        owner: Username,
+        /// Of whom.
+        other: Username,
+    },
     /// The oldest held items. [`Answer::Held`].
     Held {
         /// For whom.
@@ -131,6 +145,8 @@ impl Query {
             | Self::AskContact(_)
             | Self::AnswerContact { .. }
             | Self::RemoveContact { .. }
+            | Self::Block { .. }
+            | Self::Unblock { .. }
             | Self::ForgetHeld { .. }
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
@@ -175,6 +191,8 @@ pub enum Answer {
     Answered(Answering),
     /// The remover's list version if the two had been mutual.
     Removed(Option<u64>),
+    /// What became of a block, or of taking one back.
+    Blocked(Blocking),
     /// The held items.
     Held(Vec<Held>),
     /// They are forgotten.
@@ -257,8 +275,30 @@ pub struct Account {
 pub struct MutualContacts {
     /// The version of the account's own device list.
     pub list_version: u64,
-    /// Each contact and the version of its device list.
-    pub contacts: Vec<(Username, u64)>,
+    /// The contacts.
+    pub contacts: Vec<MutualContact>,
+}
+
+/// A mutual contact of an account.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MutualContact {
+    /// The contact.
+    pub name: Username,
+    /// The version of its device list.
+    pub list_version: u64,
+    /// Whether one of the two has blocked the other: neither sees the other come and go.
+    pub hidden: bool,
+}
+
+/// What became of a block, or of taking one back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blocking {
+    /// It is done, and the two are contacts.
+    Contacts(ListVersions),
+    /// It is done, and they are none.
+    Strangers,
+    /// Nobody has that name.
+    UnknownUser,
 }
 
 /// A contact request.
@@ -285,6 +325,8 @@ pub enum Asking {
     Nothing,
     /// It is held for the other.
     Held,
+    /// The asker has blocked the other.
+    Blocked,
     /// Too many requests are held for the other.
     RecipientFull,
     /// The asker holds as many contacts as an account may.
@@ -318,6 +360,8 @@ pub struct ListVersions {
     pub own: u64,
     /// Of the other.
     pub other: u64,
+    /// Whether one of the two has blocked the other.
+    pub hidden: bool,
 }
 
 /// Prekeys of a device whose signatures hold, to be kept.

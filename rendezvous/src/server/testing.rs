@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
+use super::{Bus, CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
 use crate::limits::Limits;
 use crate::opaque::{Binding, OpaqueSetup, client};
 use crate::store::Store;
@@ -31,7 +31,7 @@ const EPOCH: u64 = 1_800_000_000_000;
 pub(super) struct World {
     pub(super) server: Server,
     pub(super) store: Store,
-    bus: Loopback,
+    bus: Box<dyn Bus>,
     pub(super) now: Timestamp,
     rng: StdRng,
     last: u64,
@@ -50,14 +50,19 @@ impl World {
     }
 
     pub(super) fn over(store: Store, limits: Limits) -> Self {
+        Self::node(NodeId(1), store, Box::new(Loopback::default()), limits)
+    }
+
+    /// One of several servers that share a database and a bus.
+    pub(super) fn node(node: NodeId, store: Store, bus: Box<dyn Bus>, limits: Limits) -> Self {
         // The same secrets in every world, as a restarted server has.
         let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
-        let (next_key_hash, node) = ([8; 32], NodeId(1));
+        let next_key_hash = [8; 32];
         let params = ServerParams { key: SERVER, next_key_hash, opaque, limits, node };
         Self {
             server: Server::new(params),
             store,
-            bus: Loopback::default(),
+            bus,
             now: Timestamp::from_millis(EPOCH),
             rng: StdRng::from_seed([2; 32]),
             last: 0,
@@ -94,7 +99,7 @@ impl World {
 
     pub(super) fn settle(&mut self) {
         let Self { server, store, bus, now, rng, .. } = self;
-        for output in settle(server, store, bus, *now, rng) {
+        for output in settle(server, store, bus.as_mut(), *now, rng) {
             match output {
                 Output::Query(..) | Output::Publish(_) => panic!("settled"),
                 Output::Reply { conn, stream, payload } => {

@@ -16,8 +16,8 @@ use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKe
 use thiserror::Error;
 
 use crate::server::{
-    Account, Answer, Answering, Asking, BundlesAsked, ContactAsked, Creation, Credentials,
-    KnownDevice, MutualContacts, NewAccount, PrekeysPut, Query, QueryId, Taking,
+    Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
+    Credentials, KnownDevice, MutualContacts, NewAccount, PrekeysPut, Query, QueryId, Taking,
 };
 
 /// Why a query was not answered.
@@ -68,9 +68,9 @@ pub trait Database: fmt::Debug + Send {
 }
 
 /// Every interface together, within a transaction.
-pub trait Interfaces: Accounts + Devices + Prekeys + Contacts + HeldItems {}
+pub trait Interfaces: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems {}
 
-impl<T: Accounts + Devices + Prekeys + Contacts + HeldItems> Interfaces for T {}
+impl<T: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems> Interfaces for T {}
 
 /// Accounts: a name is given out once, and not again after its account was deleted.
 pub trait Accounts {
@@ -146,6 +146,15 @@ pub trait Contacts {
     /// Takes a contact, and an open request to it, off an account. Returns the remover's list
     /// version if the two had been mutual.
     fn remove_contact(&self, of: &Username, contact: &Username) -> Result<Option<u64>, QueryError>;
+}
+
+/// Blocks: what a blocked account sends is neither held nor passed on.
+pub trait Blocks {
+    /// Blocks `other` for `owner`, and drops what waits of it.
+    fn block(&self, owner: &Username, other: &Username) -> Result<Blocking, QueryError>;
+
+    /// Takes a block back.
+    fn unblock(&self, owner: &Username, other: &Username) -> Result<Blocking, QueryError>;
 }
 
 /// What waits for accounts until they have saved it.

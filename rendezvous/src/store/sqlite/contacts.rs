@@ -12,9 +12,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::accounts::{AccountId, AccountRow, find, parse_name};
 use super::day::Day;
 use super::held::{self, Item};
-use super::{QueryError, Tables, loaded, stored};
+use super::{QueryError, Tables, blocks, loaded, stored};
 use crate::limits::ContactLimits;
-use crate::server::{Answering, Asking, ContactAsked, ListVersions, MutualContacts};
+use crate::server::{Answering, Asking, ContactAsked, ListVersions, MutualContact, MutualContacts};
 use crate::store::interface::Contacts;
 
 impl Contacts for Tables<'_> {
@@ -61,15 +61,22 @@ pub(super) fn all(db: &Connection, of: &Username) -> Result<Vec<KnownContact>, Q
     let mut statement = db.prepare_cached(
         "SELECT a.name, c.card IS NULL AND EXISTS (
              SELECT 1 FROM contacts d
-             WHERE d.owner = c.contact AND d.contact = c.owner AND d.card IS NULL)
+             WHERE d.owner = c.contact AND d.contact = c.owner AND d.card IS NULL),
+             EXISTS (SELECT 1 FROM blocks WHERE owner = c.owner AND blocked = c.contact)
          FROM contacts c JOIN accounts a ON a.id = c.contact JOIN accounts o ON o.id = c.owner
-         WHERE o.name = ?1 ORDER BY a.name",
+         WHERE o.name = ?1
+         UNION ALL
+         SELECT a.name, FALSE, TRUE
+         FROM blocks b JOIN accounts a ON a.id = b.blocked JOIN accounts o ON o.id = b.owner
+         WHERE o.name = ?1 AND NOT EXISTS (
+             SELECT 1 FROM contacts WHERE owner = b.owner AND contact = b.blocked)
+         ORDER BY 1",
     )?;
-    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let mut contacts = Vec::new();
     for row in statement.query_map([of.as_str()], row)? {
-        let (name, mutual): (String, bool) = row?;
-        contacts.push(KnownContact { name: parse_name(&name)?, mutual, blocked: false });
+        let (name, mutual, blocked): (String, bool, bool) = row?;
+        contacts.push(KnownContact { name: parse_name(&name)?, mutual, blocked });
     }
     Ok(contacts)
 }
@@ -77,17 +84,21 @@ pub(super) fn all(db: &Connection, of: &Username) -> Result<Vec<KnownContact>, Q
 pub(super) fn mutual(db: &Connection, of: &Username) -> Result<MutualContacts, QueryError> {
     let Some(own) = find(db, of)? else { return Ok(MutualContacts::default()) };
     let mut statement = db.prepare_cached(
-        "SELECT a.name, a.list_version
+        "SELECT a.name, a.list_version, EXISTS (
+             SELECT 1 FROM blocks
+             WHERE (owner = c.owner AND blocked = c.contact)
+                OR (owner = c.contact AND blocked = c.owner))
          FROM contacts c
          JOIN contacts d ON d.owner = c.contact AND d.contact = c.owner AND d.card IS NULL
          JOIN accounts a ON a.id = c.contact
          WHERE c.owner = ?1 AND c.card IS NULL ORDER BY a.name",
     )?;
-    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let mut contacts = Vec::new();
     for row in statement.query_map([own.id.0], row)? {
-        let (name, version): (String, i64) = row?;
-        contacts.push((parse_name(&name)?, loaded(version)));
+        let (name, version, hidden): (String, i64, bool) = row?;
+        let (name, list_version) = (parse_name(&name)?, loaded(version));
+        contacts.push(MutualContact { name, list_version, hidden });
     }
     Ok(MutualContacts { list_version: own.list_version, contacts })
 }
@@ -98,13 +109,21 @@ pub(super) fn are_mutual(
     other: &Username,
 ) -> Result<bool, QueryError> {
     let (Some(one), Some(other)) = (find(db, one)?, find(db, other)?) else { return Ok(false) };
-    both_hold(db, one.id, other.id)
+    Ok(both_hold(db, one.id, other.id)? && !are_hidden(db, one.id, other.id)?)
+}
+
+/// Whether one of two has blocked the other: then neither sees the other come and go.
+fn are_hidden(db: &Connection, one: AccountId, other: AccountId) -> Result<bool, QueryError> {
+    Ok(blocks::has(db, one, other)? || blocks::has(db, other, one)?)
 }
 
 pub(super) fn ask(db: &Connection, asked: &ContactAsked) -> Result<Asking, QueryError> {
     let (Some(from), Some(to)) = (find(db, &asked.from)?, find(db, &asked.to)?) else {
         return Ok(Asking::Nothing);
     };
+    if blocks::has(db, from.id, to.id)? {
+        return Ok(Asking::Blocked);
+    }
     let card = serde_json::to_string(&asked.card)?;
     let own = hold_of(db, from.id, to.id)?;
     if matches!(own, Hold::None) && count(db, from.id)? >= asked.limits.contacts {
@@ -209,7 +228,34 @@ fn accept(
     held::drop_request(db, by.id, asker.id)?;
     held::drop_request(db, asker.id, by.id)?;
     held::hold(db, asker.id, by.id, Item::Accepted(card))?;
-    Ok(ListVersions { own: by.list_version, other: asker.list_version })
+    let hidden = are_hidden(db, by.id, asker.id)?;
+    Ok(ListVersions { own: by.list_version, other: asker.list_version, hidden })
+}
+
+/// How two see each other, if they are mutual contacts.
+pub(super) fn mutual_versions(
+    db: &Connection,
+    own: AccountRow,
+    other: AccountRow,
+) -> Result<Option<ListVersions>, QueryError> {
+    if !both_hold(db, own.id, other.id)? {
+        return Ok(None);
+    }
+    let hidden = are_hidden(db, own.id, other.id)?;
+    Ok(Some(ListVersions { own: own.list_version, other: other.list_version, hidden }))
+}
+
+/// Drops a request of `owner` that nobody has answered.
+pub(super) fn drop_open_request(
+    db: &Connection,
+    owner: AccountId,
+    contact: AccountId,
+) -> Result<(), QueryError> {
+    let mut statement = db.prepare_cached(
+        "DELETE FROM contacts WHERE owner = ?1 AND contact = ?2 AND card IS NOT NULL",
+    )?;
+    statement.execute([owner.0, contact.0])?;
+    Ok(())
 }
 
 pub(super) fn remove(

@@ -6,7 +6,7 @@ use parlor_common::wire::rendezvous::{Held, HeldKind, MAX_HELD_AT_ONCE};
 use rusqlite::{Connection, Row, params};
 
 use super::accounts::{AccountId, parse_name};
-use super::{QueryError, Tables, loaded, stored};
+use super::{QueryError, Tables, blocks, loaded, stored};
 use crate::store::interface::HeldItems;
 
 impl HeldItems for Tables<'_> {
@@ -27,13 +27,16 @@ pub(super) enum Item<'a> {
     Declined,
 }
 
-/// Holds an item for `account`.
+/// Holds an item for `account`, unless it has blocked the sender.
 pub(super) fn hold(
     db: &Connection,
     account: AccountId,
     sender: AccountId,
     item: Item<'_>,
 ) -> Result<(), QueryError> {
+    if blocks::has(db, account, sender)? {
+        return Ok(());
+    }
     let (kind, card) = match item {
         Item::Request(card) => ("request", Some(card)),
         Item::Accepted(card) => ("accepted", Some(card)),
@@ -56,6 +59,17 @@ pub(super) fn renew_request(
         "UPDATE held SET card = ?3 WHERE account = ?1 AND sender = ?2 AND kind = 'request'",
     )?;
     statement.execute(params![account.0, sender.0, card])?;
+    Ok(())
+}
+
+/// Drops whatever of `sender` waits for `account`.
+pub(super) fn drop_from(
+    db: &Connection,
+    account: AccountId,
+    sender: AccountId,
+) -> Result<(), QueryError> {
+    let mut statement = db.prepare_cached("DELETE FROM held WHERE account = ?1 AND sender = ?2")?;
+    statement.execute([account.0, sender.0])?;
     Ok(())
 }
 
