@@ -40,6 +40,8 @@ pub struct Config {
 pub enum Registration {
     /// Anybody who reaches the server.
     Open,
+    /// Who has an invitation.
+    Invite,
 }
 
 /// Where accounts are kept.
@@ -183,6 +185,7 @@ impl Settings {
             variable(LISTEN).map(|value| value.parse().map_err(|_| refuse(LISTEN, &value)));
         let registration = variable(REGISTRATION).map(|value| match value.as_str() {
             "open" => Ok(Registration::Open),
+            "invite" => Ok(Registration::Invite),
             _ => Err(refuse(REGISTRATION, &value)),
         });
         Ok(Self {

@@ -24,6 +24,7 @@ pub mod commands;
 pub mod config;
 mod driver;
 pub mod folder;
+pub mod invitation;
 pub mod keys;
 pub mod limits;
 pub mod opaque;

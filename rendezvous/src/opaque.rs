@@ -10,6 +10,7 @@ use opaque_ke::{
     CredentialFinalization, CredentialRequest, Identifiers, RegistrationRequest,
     RegistrationUpload, ServerLogin, ServerLoginParameters, ServerRegistration, ServerSetup,
 };
+use parlor_common::Blob;
 use parlor_common::id::Username;
 use parlor_common::identity::ServerKey;
 use rand::CryptoRng;
@@ -21,6 +22,10 @@ use zeroize::Zeroizing;
 const LOGIN_CONTEXT: &[u8] = b"parlor/v1/login";
 /// Marks the keyed hash that stands in for a credential identifier where there is no account.
 const UNKNOWN_NAME: &[u8] = b"parlor/v1/unknown-name";
+/// Marks the keyed hash that stands in for a recovery box where there is no account.
+const UNKNOWN_BOX: &[u8] = b"parlor/v1/unknown-box";
+/// The size in bytes of a recovery box, as clients make them.
+const RECOVERY_BOX: usize = 80;
 
 /// The suite. The client must name the same one.
 #[derive(Debug)]
@@ -45,6 +50,34 @@ pub struct CredentialId(pub [u8; 32]);
 /// OPAQUE's registration record, 192 bytes: what a password is checked against.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Record(pub Vec<u8>);
+
+impl CredentialId {
+    /// Draws one.
+    pub fn draw(rng: &mut dyn CryptoRng) -> Self {
+        let mut id = Self([0; 32]);
+        rng.fill_bytes(&mut id.0);
+        id
+    }
+}
+
+/// What the server has of the account that somebody logs in to.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// An account.
+    Account {
+        /// Its credential identifier.
+        credential: &'a CredentialId,
+        /// Its record.
+        record: &'a Record,
+    },
+    /// An account that is shut: its answers are as before, and no password is right.
+    Shut {
+        /// Its credential identifier.
+        credential: &'a CredentialId,
+    },
+    /// No account.
+    Nobody,
+}
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +113,13 @@ impl Binding<'_> {
 
 /// The server's long-term OPAQUE secrets: OPRF seed and key pair. Whoever loses them loses every
 /// account; whoever steals them with the database can try passwords offline.
-pub struct OpaqueSetup(ServerSetup<Suite>);
+pub struct OpaqueSetup {
+    setup: ServerSetup<Suite>,
+    /// What the answers for names that nobody has are derived from.
+    unknown: Hmac<Sha256>,
+    /// A record of nobody, parsed in the place of one that is not there.
+    decoy: Record,
+}
 
 impl fmt::Debug for OpaqueSetup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,17 +130,25 @@ impl fmt::Debug for OpaqueSetup {
 impl OpaqueSetup {
     /// Draws new secrets.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
-        Self(ServerSetup::new(&mut OldRng(rng)))
+        Self::new(ServerSetup::new(&mut OldRng(rng)))
+    }
+
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
+    fn new(setup: ServerSetup<Suite>) -> Self {
+        let key = Zeroizing::new(setup.serialize());
+        let unknown = Hmac::new_from_slice(&key).expect("any length is taken");
+        let decoy = Record([setup.keypair().public().serialize().as_slice(), &[0; 160]].concat());
+        Self { setup, unknown, decoy }
     }
 
     /// The secrets as bytes, to be kept and nothing else.
     pub fn expose_bytes(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(self.0.serialize().to_vec())
+        Zeroizing::new(self.setup.serialize().to_vec())
     }
 
     /// Takes secrets that were kept.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OpaqueError> {
-        ServerSetup::deserialize(bytes).map(Self).map_err(|_| OpaqueError)
+        ServerSetup::deserialize(bytes).map(Self::new).map_err(|_| OpaqueError)
     }
 
     /// Answers the first flight of a registration (RFC 9807 §5.2.1).
@@ -111,7 +158,7 @@ impl OpaqueSetup {
         credential: &CredentialId,
     ) -> Result<Vec<u8>, OpaqueError> {
         let request = RegistrationRequest::deserialize(request).map_err(|_| OpaqueError)?;
-        let started = ServerRegistration::<Suite>::start(&self.0, request, &credential.0);
+        let started = ServerRegistration::<Suite>::start(&self.setup, request, &credential.0);
         Ok(started.map_err(|_| OpaqueError)?.message.serialize().to_vec())
     }
 
@@ -119,31 +166,45 @@ impl OpaqueSetup {
     /// from a fake record (§10.9): of the same shape, at the same cost.
     pub fn start_login(
         &self,
-        account: Option<(&Record, &CredentialId)>,
+        account: Known<'_>,
         request: &[u8],
         binding: &Binding<'_>,
         rng: &mut dyn CryptoRng,
     ) -> Result<(Vec<u8>, PendingLogin), OpaqueError> {
         let request = CredentialRequest::deserialize(request).map_err(|_| OpaqueError)?;
+        // All of this is done for everybody, so that an account takes as long as none.
         let unknown = self.credential_of_unknown(binding.name);
-        let credential = account.map_or(&unknown, |(_, credential)| credential);
-        let record = account.map(|(record, _)| ServerRegistration::deserialize(&record.0));
-        let record = record.transpose().map_err(|_| OpaqueError)?;
+        let (credential, record) = match account {
+            Known::Account { credential, record } => (credential, Some(record)),
+            Known::Shut { credential } => (credential, None),
+            Known::Nobody => (&unknown, None),
+        };
+        let bytes = record.unwrap_or(&self.decoy);
+        let parsed = ServerRegistration::deserialize(&bytes.0).map_err(|_| OpaqueError)?;
+        let record = record.map(|_| parsed);
         let context = binding.context();
         let parameters = binding.parameters(&context);
         let rng = &mut OldRng(rng);
-        let started = ServerLogin::start(rng, &self.0, record, request, &credential.0, parameters)
+        let started = ServerLogin::start(rng, &self.setup, record, request, &credential.0, parameters)
             .map_err(|_| OpaqueError)?;
         Ok((started.message.serialize().to_vec(), PendingLogin(Box::new(started.state))))
     }
 
     /// The same bytes for the same name, always, as an account's are.
     fn credential_of_unknown(&self, name: &Username) -> CredentialId {
-        let key = self.expose_bytes();
-        // HMAC takes keys of any length; without one the identifier is that of nobody, too.
-        let Ok(mac) = Hmac::<Sha256>::new_from_slice(&key) else { return CredentialId([0; 32]) };
-        let mac = mac.chain_update(UNKNOWN_NAME).chain_update(name.as_str());
-        CredentialId(mac.finalize().into_bytes().into())
+        CredentialId(self.of_unknown(UNKNOWN_NAME, name, 0))
+    }
+
+    /// What a recovery box of a name that nobody has looks like: 80 bytes, the same for the same
+    /// name, always, as an account's are.
+    pub fn box_of_unknown(&self, name: &Username) -> Blob {
+        let parts = (0..3).flat_map(|part| self.of_unknown(UNKNOWN_BOX, name, part));
+        Blob(parts.take(RECOVERY_BOX).collect())
+    }
+
+    fn of_unknown(&self, label: &[u8], name: &Username, part: u8) -> [u8; 32] {
+        let mac = self.unknown.clone().chain_update(label).chain_update([part]);
+        mac.chain_update(name.as_str()).finalize().into_bytes().into()
     }
 }
 
@@ -328,7 +389,7 @@ mod tests {
         let binding = Binding { name: &name, server: &SERVER, exporter: &[5; 32] };
         let (mut pending, mut server_rng) = (None, StdRng::from_seed([2; 32]));
         let exchange = |message: Vec<u8>| {
-            let account = Some((&record, &CREDENTIAL));
+            let account = Known::Account { record: &record, credential: &CREDENTIAL };
             let started = setup.start_login(account, &message, &binding, &mut server_rng);
             let (message, login) = started.unwrap();
             pending = Some(login);
@@ -347,7 +408,7 @@ mod tests {
         let elsewhere = Binding { exporter: &[6; 32], ..binding };
         let mut server_rng = StdRng::from_seed([2; 32]);
         let exchange = |message: Vec<u8>| {
-            let account = Some((&record, &CREDENTIAL));
+            let account = Known::Account { record: &record, credential: &CREDENTIAL };
             setup.start_login(account, &message, &elsewhere, &mut server_rng).unwrap().0
         };
         assert!(client::login("correct horse", &binding, &mut rng, exchange).is_none());
@@ -363,10 +424,10 @@ mod tests {
         let mut server_rng = StdRng::from_seed([2; 32]);
         let (mut known, mut unknown, mut again) = (Vec::new(), Vec::new(), Vec::new());
         let exchange = |message: Vec<u8>| {
-            let account = Some((&record, &CREDENTIAL));
+            let account = Known::Account { record: &record, credential: &CREDENTIAL };
             known = setup.start_login(account, &message, &binding, &mut server_rng).unwrap().0;
             let mut fake =
-                || setup.start_login(None, &message, &nobody, &mut server_rng).unwrap().0;
+                || setup.start_login(Known::Nobody, &message, &nobody, &mut server_rng).unwrap().0;
             (unknown, again) = (fake(), fake());
             unknown.clone()
         };
@@ -385,7 +446,7 @@ mod tests {
         for bytes in [&[][..], &[0; 32], &[0xff; 32], &[0xff; 96], &[1; 1000]] {
             assert!(setup.start_registration(bytes, &CREDENTIAL).is_err());
             assert!(finish_registration(bytes).is_err());
-            assert!(setup.start_login(None, bytes, &binding, &mut rng).is_err());
+            assert!(setup.start_login(Known::Nobody, bytes, &binding, &mut rng).is_err());
             assert!(OpaqueSetup::from_bytes(bytes).is_err());
         }
     }

@@ -7,27 +7,32 @@
 //! | file | requests |
 //! | --- | --- |
 //! | `arrivals.rs` | none: connections that come and go |
-//! | `accounts.rs` | `register.*`, `login.*` |
+//! | `registration.rs` | `register.*` |
+//! | `login.rs` | `login.*`, `recovery.*` |
+//! | `account.rs` | `password.*`, `account.*` |
+//! | `devices.rs` | `user.get`, `device.*` but for the next |
 //! | `cosigning.rs` | `device.cosign` |
-//! | `directory.rs` | `user.get`, `device.add` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
 //! | `blocks.rs` | `contact.block`, `contact.unblock` |
 //! | `prekeys.rs` | `prekeys.*`, `device.start` |
 //! | `presence.rs` | `presence.watch` |
 //! | `signalling.rs` | `path.offer` |
 
-mod accounts;
+mod account;
 mod arrivals;
 mod blocks;
 mod bus;
 mod connections;
 mod contacts;
 mod cosigning;
-mod directory;
+mod devices;
+mod exchange;
+mod login;
 mod output;
 mod prekeys;
 mod presence;
 mod query;
+mod registration;
 mod reply;
 mod signalling;
 #[cfg(test)]
@@ -40,7 +45,9 @@ use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::Username;
 use parlor_common::identity::{DeviceKey, ServerKey};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Request};
+use parlor_common::wire::rendezvous::{
+    ErrorCode, ErrorReply, Event, MAX_EVENT, Rekeying, Request,
+};
 use rand::CryptoRng;
 
 use self::bus::PresentAccounts;
@@ -54,6 +61,7 @@ pub use self::query::{
     Query, Taking,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
+use crate::config::Registration;
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
 
@@ -74,6 +82,8 @@ pub struct ServerParams {
     pub next_key_hash: [u8; 32],
     /// OPAQUE's long-term secrets.
     pub opaque: OpaqueSetup,
+    /// Who may register.
+    pub registration: Registration,
     /// How much is too much.
     pub limits: Limits,
     /// Which of the servers that share the store this is.
@@ -98,6 +108,8 @@ enum Pending {
     Arrival(ConnId),
     /// Who is to hear that an account came, went or changed its devices.
     Announcement(Username),
+    /// Nothing more.
+    Nothing,
     /// A request that goes on.
     Request(Asker, After),
 }
@@ -106,12 +118,21 @@ enum Pending {
 #[derive(Debug)]
 enum After {
     RegisterFinish(Identity),
-    LoginStart { name: Username, message: Vec<u8> },
-    LoginFinish { name: Username },
+    LoginStart { name: Username, message: Vec<u8>, origin: Origin },
+    RecoveryStart { name: Username, origin: Origin },
+    LoginFinish { name: Username, way: Way },
+    PasswordFinish { name: Username },
+    RekeyCheck { name: Username, origin: Origin, rekeying: Box<Rekeying> },
+    RekeyDone(Identity),
+    Deleted(Username),
     UserGet,
-    DeviceAddCheck { name: Username, devices: Box<SignedDeviceList> },
+    DeviceAddCheck { name: Username, origin: Origin, devices: Box<SignedDeviceList> },
     DeviceAddDone(Identity),
-    DeviceCosignCheck { name: Username, devices: Box<SignedDeviceList> },
+    DeviceRemoveCheck { name: Username, origin: Origin, devices: Box<SignedDeviceList> },
+    DeviceRemoveDone(Username),
+    DeviceList(Username),
+    DeviceName,
+    DeviceCosignCheck { name: Username, origin: Origin, devices: Box<SignedDeviceList> },
     DeviceCosignDone(Username),
     ContactList,
     ContactRequest { from: Username, to: Username },
@@ -188,7 +209,7 @@ impl Server {
                 let handled = self.resume(asker, after, answer, now, rng);
                 self.conclude(asker, handled);
             }
-            None => {}
+            Some(Pending::Nothing) | None => {}
         }
     }
 
@@ -258,16 +279,29 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         match request {
-            Request::RegisterStart { name, message, ticket: _ } => {
-                self.register_start(asker, name, &message.0, rng)
+            Request::RegisterStart { name, message, ticket } => {
+                self.register_start(asker, (name, ticket), &message.0, now, rng)
             }
             Request::RegisterFinish(registration) => {
                 self.register_finish(asker, *registration, now)
             }
-            Request::LoginStart { name, message } => self.login_start(asker, name, message.0),
-            Request::LoginFinish { message } => self.login_finish(asker, &message.0),
+            Request::LoginStart { name, message } => self.login_start(asker, name, message.0, now),
+            Request::LoginFinish { message } => self.login_finish(asker, &message.0, now),
+            Request::RecoveryStart { name } => self.recovery_start(asker, name, now),
+            Request::RecoveryFinish { proof } => self.recovery_finish(asker, &proof, now),
+            Request::PasswordStart { message } => {
+                self.password_start(asker, &message.0, now, rng)
+            }
+            Request::PasswordFinish { upload, account_box } => {
+                self.password_finish(asker, &upload.0, account_box, now)
+            }
+            Request::AccountRekey(rekeying) => self.account_rekey(asker, *rekeying, now),
+            Request::AccountDelete {} => self.account_delete(asker, now),
+            Request::DeviceList {} => self.device_list(asker),
+            Request::DeviceName { device, name } => self.device_name(asker, device, name),
+            Request::DeviceRemove { devices } => self.device_remove(asker, devices, now),
             Request::DeviceAdd { devices } => self.device_add(asker, devices, now),
-            Request::DeviceCosign { devices } => self.device_cosign(asker, devices),
+            Request::DeviceCosign { devices } => self.device_cosign(asker, devices, now),
             Request::UserGet { name } => self.user_get(asker, name),
             Request::ContactList {} => self.contact_list(asker),
             Request::ContactRequest { name, card } => self.contact_request(asker, name, *card, now),
@@ -285,16 +319,7 @@ impl Server {
             Request::PrekeysCount {} => self.prekeys_count(asker, now),
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
-            Request::RecoveryStart { .. }
-            | Request::RecoveryFinish { .. }
-            | Request::PasswordStart { .. }
-            | Request::PasswordFinish { .. }
-            | Request::AccountRekey(_)
-            | Request::AccountDelete {}
-            | Request::DeviceList {}
-            | Request::DeviceName { .. }
-            | Request::DeviceRemove { .. }
-            | Request::InviteCreate { .. }
+            Request::InviteCreate { .. }
             | Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
@@ -311,17 +336,32 @@ impl Server {
     ) -> Handled {
         match after {
             After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
-            After::LoginStart { name, message } => {
-                self.login_started(asker, name, &message, answer, rng)
+            After::LoginStart { name, message, origin } => {
+                self.login_started(asker, (name, &message, origin), answer, rng)
             }
-            After::LoginFinish { name } => self.logged_in(asker, name, answer, now),
+            After::RecoveryStart { name, origin } => {
+                self.recovery_started(asker, (name, origin), answer)
+            }
+            After::LoginFinish { name, way } => self.logged_in(asker, (name, way), answer, now),
+            After::PasswordFinish { name } => self.password_changed(asker, name, &answer),
+            After::RekeyCheck { name, origin, rekeying } => {
+                self.rekey_check(asker, (name, origin), *rekeying, answer)
+            }
+            After::RekeyDone(identity) => self.rekeyed(asker, identity, answer),
+            After::Deleted(name) => self.account_deleted(asker, &name, answer),
             After::UserGet => Self::user_got(answer),
-            After::DeviceAddCheck { name, devices } => {
-                self.device_add_check(asker, &name, *devices, answer)
+            After::DeviceAddCheck { name, origin, devices } => {
+                self.device_add_check(asker, (name, origin), *devices, answer)
             }
+            After::DeviceRemoveCheck { name, origin, devices } => {
+                self.device_remove_check(asker, (name, origin), *devices, answer)
+            }
+            After::DeviceRemoveDone(name) => self.device_removed(asker, name, answer),
+            After::DeviceList(name) => self.devices_listed(&name, answer),
+            After::DeviceName => Self::device_named(&answer),
             After::DeviceAddDone(identity) => self.device_added(asker, identity, &answer),
-            After::DeviceCosignCheck { name, devices } => {
-                self.device_cosign_check(asker, name, *devices, answer)
+            After::DeviceCosignCheck { name, origin, devices } => {
+                self.device_cosign_check(asker, (name, origin), *devices, answer)
             }
             After::DeviceCosignDone(name) => self.device_cosigned(asker, name, &answer),
             After::ContactList => Self::contact_listed(answer),

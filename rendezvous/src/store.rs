@@ -4,12 +4,14 @@
 //! | room | what is in it |
 //! | --- | --- |
 //! | `interface.rs` | what a database must do, a small interface for each concern |
+//! | `changes.rs` | what goes together: a change and its row in the audit trail |
 //! | `sqlite.rs` | the embedded database that does it |
 //! | `suite.rs` | what any implementation must pass |
 //!
 //! All queries of a driver's turn run in one transaction, each in a savepoint of its own: one that
 //! fails changes nothing, and nobody hears of any before all are committed.
 
+mod changes;
 mod interface;
 mod sqlite;
 #[cfg(test)]
@@ -18,8 +20,8 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces, Prekeys,
-    QueryError, Run,
+    Accounts, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces,
+    Invitations, Prekeys, QueryError, Run,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
 use crate::server::{Answer, Query, QueryId};
@@ -76,12 +78,25 @@ impl<D: Database> Store<D> {
 fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
     Ok(match query {
         Query::DeviceOwner { device } => Answer::Device(db.owner(&device)?),
-        Query::CreateAccount(account) => Answer::Created(db.create(&account)?),
-        Query::Credentials { name } => Answer::Credentials(db.credentials(&name)?),
-        Query::Account { name } => Answer::Account(db.account(&name)?),
+        Query::CreateAccount(account) => Answer::Created(changes::create_account(db, &account)?),
+        Query::StartLogin(asked) => Answer::LoginStarted(changes::start_login(db, &asked)?),
+        Query::FinishLogin(asked) => Answer::Account(changes::finish_login(db, &asked)?),
+        Query::ChangePassword(change) => {
+            Answer::PasswordChanged(changes::change_password(db, &change)?)
+        }
+        Query::Rekey(rekey) => Answer::Replaced(changes::rekey(db, &rekey)?),
+        Query::DeleteAccount { name, entry } => {
+            Answer::Deleted(changes::delete_account(db, &name, &entry)?)
+        }
+        Query::Record(entry) => {
+            db.append_audit(&entry)?;
+            Answer::Recorded
+        }
         Query::Devices { name } => Answer::Devices(db.devices(&name)?),
-        Query::ReplaceDevices { after, devices } => {
-            Answer::Replaced(db.replace_devices(after, &devices)?)
+        Query::ReplaceDevices(change) => Answer::Replaced(changes::replace_devices(db, &change)?),
+        Query::NamedDevices { name } => Answer::NamedDevices(db.named_devices(&name)?),
+        Query::NameDevice { name, device, label } => {
+            Answer::DeviceNamed(db.name_device(&name, &device, label.as_deref())?)
         }
         Query::Contacts { of } => Answer::Contacts(db.contacts(&of)?),
         Query::MutualContacts { of } => Answer::Mutual(db.mutual_contacts(&of)?),

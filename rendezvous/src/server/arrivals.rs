@@ -60,6 +60,9 @@ impl Server {
     /// Forgets a connection, and tells contacts if that was an account's last.
     pub(super) fn forget(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.remove(conn) else { return };
+        if let Some(exchange) = connection.exchange {
+            self.give_up(exchange);
+        }
         if let Some(name) = connection.shown_as {
             self.publish_present(name, connection.device, false);
         }

@@ -4,7 +4,7 @@
 use parlor_common::id::Username;
 use parlor_common::wire::rendezvous::ErrorCode;
 
-use super::directory::unknown_user;
+use super::devices::unknown_user;
 use super::output::Asker;
 use super::query::{Answer, Blocking, Query};
 use super::reply::{Handled, done, refusal, unavailable};

@@ -9,7 +9,7 @@ use parlor_common::identity::{AccountKey, DeviceKey};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::Request;
 
-use super::accounts::Exchange;
+use super::exchange::Exchange;
 use super::bus::Audience;
 use super::output::{ConnId, StreamId};
 

@@ -3,35 +3,45 @@
 use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::DeviceKey;
+use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{ErrorReply, Event};
 
-use super::accounts::bad_list;
+
 use super::bus::Notice;
 use super::output::Asker;
-use super::query::{Answer, Query};
-use super::reply::{Handled, done, unavailable};
+use super::devices::{bad_list, not_replaced};
+use super::query::{Answer, ListChange, Origin, Query};
+use super::reply::{Handled, done};
 use super::{After, Server};
+use crate::audit::AuditEvent;
 
 impl Server {
     /// Takes the list in force with the signature of this connection's device.
-    pub(super) fn device_cosign(&mut self, asker: Asker, devices: SignedDeviceList) -> Handled {
-        let name = self.name(asker)?;
+    pub(super) fn device_cosign(
+        &mut self,
+        asker: Asker,
+        devices: SignedDeviceList,
+        now: Timestamp,
+    ) -> Handled {
+        let (name, origin) = (self.name(asker)?, self.origin(asker, now)?);
         let query = Query::Devices { name: name.clone() };
-        self.ask(asker, query, After::DeviceCosignCheck { name, devices: Box::new(devices) })
+        let devices = Box::new(devices);
+        self.ask(asker, query, After::DeviceCosignCheck { name, origin, devices })
     }
 
     pub(super) fn device_cosign_check(
         &mut self,
         asker: Asker,
-        name: Username,
+        (name, origin): (Username, Origin),
         devices: SignedDeviceList,
         answer: Answer,
     ) -> Handled {
         let known = Self::list_in_force(&name, answer)?;
         let devices = cosigned_list(devices, &known, self.device(asker)?)?;
         // The same list follows itself: another that came between is not overwritten.
-        let query = Query::ReplaceDevices { after: known.mark().hash, devices: Box::new(devices) };
-        self.ask(asker, query, After::DeviceCosignDone(name))
+        let entry = origin.entry(AuditEvent::DeviceConfirmed).of(name.clone());
+        let change = ListChange { after: known.mark().hash, devices, entry };
+        self.ask(asker, Query::ReplaceDevices(Box::new(change)), After::DeviceCosignDone(name))
     }
 
     pub(super) fn device_cosigned(
@@ -40,11 +50,7 @@ impl Server {
         name: Username,
         answer: &Answer,
     ) -> Handled {
-        let Answer::Replaced(replaced) = answer else { return Err(unavailable()) };
-        if !replaced {
-            return Err(bad_list("the device list has changed meanwhile; look at it again"));
-        }
-        tracing::info!(%name, "device list cosigned");
+        let Answer::Replaced(Some(_)) = answer else { return Err(not_replaced(answer)) };
         self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
         self.publish(Notice::DevicesChanged { name });
         done()

@@ -12,7 +12,7 @@ use parlor_common::wire::rendezvous::{Bundles, ErrorCode, ErrorReply, MAX_PAIRS_
 use super::output::Asker;
 use super::query::{Answer, BundlesAsked, PrekeysPut, Query, Taking};
 use super::reply::{Handled, ok, refusal, too_fast, unavailable, unknown_device};
-use super::{After, Server, directory};
+use super::{After, Server, devices};
 
 /// A device's clock may be ahead of the server's by this: the wrong time zone, not the wrong year,
 /// which would keep a pair from ever growing too old.
@@ -77,7 +77,7 @@ impl Server {
             Taking::TooMany { until } => {
                 Err(too_fast("that is enough requests for prekeys for a day", until))
             }
-            Taking::UnknownUser => Err(directory::unknown_user()),
+            Taking::UnknownUser => Err(devices::unknown_user()),
         }
     }
 

@@ -1,19 +1,23 @@
 //! What the core asks of the store. Each query is atomic and keeps its invariant by itself: between
 //! a query and its answer anything may have happened to the connection that it was asked for.
 
+use std::net::IpAddr;
+
 use parlor_common::Blob;
 use parlor_common::card::Card;
 use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
-use parlor_common::id::Username;
+use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::{AccountKey, DeviceKey};
 use parlor_common::prekey::{PrekeyBundle, PrekeyPair};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
-    Argon2Params, Held, KnownContact, PrekeysHeld, PrekeysKept, Started,
+    Argon2Params, ErrorCode, Held, KnownContact, PrekeysHeld, PrekeysKept, Started,
 };
 
-use crate::limits::{ContactLimits, PrekeyLimits};
-use crate::opaque::{CredentialId, Record};
+use crate::audit::{AuditEvent, Entry, Reason};
+use crate::invitation::InvitationHash;
+use crate::limits::{ContactLimits, Limits, PrekeyLimits};
+use crate::opaque::{CredentialId, Known, Record};
 
 /// A question to the store.
 #[derive(Debug)]
@@ -25,16 +29,24 @@ pub enum Query {
     },
     /// Create an account unless its name or its device is taken. [`Answer::Created`].
     CreateAccount(Box<NewAccount>),
-    /// What is needed to start a login. [`Answer::Credentials`].
-    Credentials {
-        /// Whose.
+    /// Count a try to log in, and hand out what it is judged by. [`Answer::LoginStarted`].
+    StartLogin(Box<LoginAsked>),
+    /// Take note of a login that succeeded, and hand out the account. [`Answer::Account`].
+    FinishLogin(Box<LoginAsked>),
+    /// Replace an account's password. [`Answer::PasswordChanged`].
+    ChangePassword(Box<PasswordChange>),
+    /// Give an account a new key, if the list that its first list follows is still in force.
+    /// [`Answer::Replaced`].
+    Rekey(Box<Rekey>),
+    /// Delete an account; its name is not given out again. [`Answer::Deleted`].
+    DeleteAccount {
+        /// Which.
         name: Username,
+        /// Who did that.
+        entry: Box<Entry>,
     },
-    /// What a finished login hands out. [`Answer::Account`].
-    Account {
-        /// Whose.
-        name: Username,
-    },
+    /// Write an entry into the audit trail. [`Answer::Recorded`].
+    Record(Box<Entry>),
     /// An account's device list. [`Answer::Devices`].
     Devices {
         /// Whose.
@@ -42,11 +54,20 @@ pub enum Query {
     },
     /// Replace an account's device list if the one it follows is still in force and its devices
     /// belong to nobody else. [`Answer::Replaced`].
-    ReplaceDevices {
-        /// The hash of the list that the new one follows.
-        after: ListHash,
-        /// The new list.
-        devices: Box<VerifiedDeviceList>,
+    ReplaceDevices(Box<ListChange>),
+    /// An account's devices and how its owner calls them. [`Answer::NamedDevices`].
+    NamedDevices {
+        /// Whose.
+        name: Username,
+    },
+    /// Name a device of an account. [`Answer::DeviceNamed`].
+    NameDevice {
+        /// Whose.
+        name: Username,
+        /// Which.
+        device: DeviceId,
+        /// How it is called; absent to take its name off.
+        label: Option<String>,
     },
     /// All contacts of an account. [`Answer::Contacts`].
     Contacts {
@@ -141,7 +162,14 @@ impl Query {
     pub const fn is_write(&self) -> bool {
         match self {
             Self::CreateAccount(_)
-            | Self::ReplaceDevices { .. }
+            | Self::StartLogin(_)
+            | Self::FinishLogin(_)
+            | Self::ChangePassword(_)
+            | Self::Rekey(_)
+            | Self::DeleteAccount { .. }
+            | Self::Record(_)
+            | Self::ReplaceDevices(_)
+            | Self::NameDevice { .. }
             | Self::AskContact(_)
             | Self::AnswerContact { .. }
             | Self::RemoveContact { .. }
@@ -152,9 +180,8 @@ impl Query {
             | Self::TakeBundles(_)
             | Self::DeviceStart { .. } => true,
             Self::DeviceOwner { .. }
-            | Self::Credentials { .. }
-            | Self::Account { .. }
             | Self::Devices { .. }
+            | Self::NamedDevices { .. }
             | Self::Contacts { .. }
             | Self::MutualContacts { .. }
             | Self::AreMutual { .. }
@@ -171,14 +198,24 @@ pub enum Answer {
     Device(Option<KnownDevice>),
     /// Whether the account was created.
     Created(Creation),
-    /// The account's credentials, if there is such an account.
-    Credentials(Option<Box<Credentials>>),
-    /// The account, if there is one of that name.
+    /// What became of a try to log in.
+    LoginStarted(LoginStart),
+    /// The account, if there is one of that name and it is not shut.
     Account(Option<Box<Account>>),
+    /// Whether there was an account whose password could be replaced.
+    PasswordChanged(bool),
+    /// Who is to hear that the account is gone; nothing if there was none.
+    Deleted(Option<Box<Deleted>>),
+    /// The entry is in the trail.
+    Recorded,
     /// The account's devices, if there is such an account.
     Devices(Option<Box<SignedDeviceList>>),
-    /// Whether the list was replaced.
-    Replaced(bool),
+    /// The devices that left with the new list; nothing if it was not put in force.
+    Replaced(Option<Vec<DeviceKey>>),
+    /// The devices and their names.
+    NamedDevices(Vec<NamedDevice>),
+    /// Whether the account has that device.
+    DeviceNamed(bool),
     /// The contacts.
     Contacts(Vec<KnownContact>),
     /// The mutual contacts.
@@ -209,6 +246,138 @@ pub enum Answer {
     Unavailable,
 }
 
+/// Where a request came from, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// The address.
+    pub remote: IpAddr,
+    /// The device that its connection proved.
+    pub device: DeviceKey,
+    /// The server's clock.
+    pub at: Timestamp,
+}
+
+impl Origin {
+    /// The start of an entry in the audit trail about it.
+    pub const fn entry(&self, event: AuditEvent) -> Entry {
+        Entry { source: Some(self.remote), ..Entry::new(event, self.at) }
+    }
+
+    /// The entry of a login of `name` that was refused with `code`.
+    pub fn failed_login(&self, name: Username, code: ErrorCode) -> Entry {
+        self.entry(AuditEvent::LoginFailed).of(name).because(Reason::Refused(code))
+    }
+}
+
+/// How somebody logs in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// By the password.
+    Password,
+    /// By the recovery code.
+    Recovery,
+}
+
+/// A try to log in.
+#[derive(Debug)]
+pub struct LoginAsked {
+    /// As whom; there may be no such account.
+    pub name: Username,
+    /// How.
+    pub way: Way,
+    /// From where.
+    pub origin: Origin,
+    /// How much of this is too much.
+    pub limits: Limits,
+}
+
+/// What became of a try to log in.
+#[derive(Debug)]
+pub enum LoginStart {
+    /// It may go on, whether there is such an account or not.
+    Allowed(Option<Box<Credentials>>),
+    /// It came too soon after others, and counts.
+    TooFast {
+        /// When the next one is taken.
+        until: Timestamp,
+    },
+    /// Too many have failed.
+    Locked {
+        /// When the next one is taken.
+        until: Timestamp,
+    },
+}
+
+/// What lets a newcomer in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Admission {
+    /// Nothing: anybody may register.
+    Open,
+    /// An invitation.
+    Invitation(InvitationHash),
+}
+
+/// A new password.
+#[derive(Debug)]
+pub struct PasswordChange {
+    /// Whose.
+    pub name: Username,
+    /// OPAQUE's new credential identifier.
+    pub credential: CredentialId,
+    /// OPAQUE's new record.
+    pub record: Record,
+    /// How the client hardened the password.
+    pub argon2: Argon2Params,
+    /// The account key, sealed under OPAQUE's new export key.
+    pub account_box: Blob,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// A new account key.
+#[derive(Debug)]
+pub struct Rekey {
+    /// The hash of the list that the new key's first one follows.
+    pub after: ListHash,
+    /// That list; name and new key are in it.
+    pub devices: VerifiedDeviceList,
+    /// The new key, sealed under OPAQUE's export key.
+    pub account_box: Blob,
+    /// The new key, sealed under a new recovery code.
+    pub recovery_box: Blob,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// A new device list.
+#[derive(Debug)]
+pub struct ListChange {
+    /// The hash of the list that it follows.
+    pub after: ListHash,
+    /// The list.
+    pub devices: VerifiedDeviceList,
+    /// What it does, and who did that.
+    pub entry: Entry,
+}
+
+/// A device and its name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NamedDevice {
+    /// Its key.
+    pub key: DeviceKey,
+    /// How its owner calls it.
+    pub name: Option<String>,
+}
+
+/// Who is to hear that an account is gone.
+#[derive(Debug)]
+pub struct Deleted {
+    /// The devices that it had.
+    pub devices: Vec<DeviceKey>,
+    /// Its mutual contacts.
+    pub mutual: MutualContacts,
+}
+
 /// A device that belongs to an account.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KnownDevice {
@@ -235,8 +404,10 @@ pub struct NewAccount {
     pub account_box: Blob,
     /// The account key, sealed under the recovery code.
     pub recovery_box: Blob,
-    /// The time of the registration.
-    pub at: Timestamp,
+    /// What lets it in.
+    pub admission: Admission,
+    /// From where, and when.
+    pub origin: Origin,
 }
 
 /// Whether an account was created.
@@ -248,6 +419,8 @@ pub enum Creation {
     DeviceTaken,
     /// There is, or was, an account of that name.
     NameTaken,
+    /// The invitation is none, or is used up, expired or revoked.
+    BadInvitation,
 }
 
 /// What the server keeps to check a password that it never sees.
@@ -259,6 +432,24 @@ pub struct Credentials {
     pub record: Record,
     /// How the client hardened the password.
     pub argon2: Argon2Params,
+    /// The account key, sealed under the recovery code.
+    pub recovery_box: Blob,
+    /// The account key's public half.
+    pub account_key: AccountKey,
+    /// Whether an admin has shut the account: every password is wrong then.
+    pub shut: bool,
+}
+
+impl Credentials {
+    /// As the password exchange takes them.
+    pub const fn known(&self) -> Known<'_> {
+        let credential = &self.credential;
+        if self.shut {
+            Known::Shut { credential }
+        } else {
+            Known::Account { credential, record: &self.record }
+        }
+    }
 }
 
 /// What a finished login hands out.

@@ -45,6 +45,12 @@ pub(super) fn too_fast(message: &str, until: Timestamp) -> ErrorReply {
     ErrorReply { until: Some(until), ..refusal(ErrorCode::TooFast, message) }
 }
 
+/// Too many have failed, until `until`.
+pub(super) fn locked(until: Timestamp) -> ErrorReply {
+    let message = "too many failed logins: nobody new is let in for a while";
+    ErrorReply { until: Some(until), ..refusal(ErrorCode::Locked, message) }
+}
+
 /// The store cannot answer.
 pub(super) fn unavailable() -> ErrorReply {
     refusal(ErrorCode::Unavailable, "the server cannot answer now; try again in a moment")

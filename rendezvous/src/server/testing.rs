@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{Bus, CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
+use crate::config::Registration as Policy;
 use crate::limits::Limits;
 use crate::opaque::{Binding, OpaqueSetup, client};
 use crate::store::Store;
@@ -57,8 +58,8 @@ impl World {
     pub(super) fn node(node: NodeId, store: Store, bus: Box<dyn Bus>, limits: Limits) -> Self {
         // The same secrets in every world, as a restarted server has.
         let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
-        let next_key_hash = [8; 32];
-        let params = ServerParams { key: SERVER, next_key_hash, opaque, limits, node };
+        let (next_key_hash, registration) = ([8; 32], Policy::Open);
+        let params = ServerParams { key: SERVER, next_key_hash, opaque, registration, limits, node };
         Self {
             server: Server::new(params),
             store,

@@ -9,15 +9,17 @@ use std::fmt;
 
 use parlor_common::card::Card;
 use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
-use parlor_common::id::Username;
+use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
 use thiserror::Error;
 
+use crate::invitation::InvitationHash;
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, KnownDevice, MutualContacts, NewAccount, PrekeysPut, Query, QueryId, Taking,
+    Credentials, KnownDevice, MutualContacts, NamedDevice, NewAccount, PasswordChange, PrekeysPut, Query,
+    QueryId, Rekey, Taking,
 };
 
 /// Why a query was not answered.
@@ -68,9 +70,15 @@ pub trait Database: fmt::Debug + Send {
 }
 
 /// Every interface together, within a transaction.
-pub trait Interfaces: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems {}
+pub trait Interfaces:
+    Accounts + Devices + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
+{
+}
 
-impl<T: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems> Interfaces for T {}
+impl<T> Interfaces for T where
+    T: Accounts + Devices + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
+{
+}
 
 /// Accounts: a name is given out once, and not again after its account was deleted.
 pub trait Accounts {
@@ -80,13 +88,27 @@ pub trait Accounts {
     /// What is needed to start a login.
     fn credentials(&self, name: &Username) -> Result<Option<Box<Credentials>>, QueryError>;
 
-    /// What a finished login hands out.
-    fn account(&self, name: &Username) -> Result<Option<Box<Account>>, QueryError>;
+    /// What a login that succeeded hands out, and when it was; nothing for an account that is
+    /// shut.
+    fn log_in(&self, name: &Username, at: Timestamp) -> Result<Option<Box<Account>>, QueryError>;
+
+    /// Replaces record, credential identifier and sealed account key together; of the ones before
+    /// nothing stays. Returns whether there is such an account.
+    fn replace_password(&self, change: &PasswordChange) -> Result<bool, QueryError>;
+
+    /// Replaces the account key with its boxes and its device list, if that follows the one in
+    /// force. Returns the devices that left.
+    fn replace_key(&self, rekey: &Rekey) -> Result<Option<Vec<DeviceKey>>, QueryError>;
+
+    /// Deletes an account with all that is kept of it but its name, which is taken for ever.
+    /// Returns the devices that it had.
+    fn delete(&self, name: &Username, at: Timestamp)
+    -> Result<Option<Vec<DeviceKey>>, QueryError>;
 }
 
 /// The devices of accounts: a device belongs to one account at most.
 pub trait Devices {
-    /// Whose device it is.
+    /// Whose device it is; nobody's while its account is shut.
     fn owner(&self, device: &DeviceKey) -> Result<Option<KnownDevice>, QueryError>;
 
     /// An account's device list.
@@ -94,14 +116,35 @@ pub trait Devices {
 
     /// Replaces an account's list if the one with the hash `after` is in force, and no other
     /// account has one of its devices. What is kept of devices that left it goes with them.
+    /// Returns those.
     fn replace_devices(
         &self,
         after: ListHash,
         devices: &VerifiedDeviceList,
+    ) -> Result<Option<Vec<DeviceKey>>, QueryError>;
+
+    /// An account's devices and how its owner calls them.
+    fn named_devices(&self, name: &Username) -> Result<Vec<NamedDevice>, QueryError>;
+
+    /// Names a device, or takes its name off. Returns whether the account has that device.
+    fn name_device(
+        &self,
+        name: &Username,
+        device: &DeviceId,
+        label: Option<&str>,
     ) -> Result<bool, QueryError>;
 
     /// Remembers the largest count of starts that a device has told; returns the one before.
     fn start_device(&self, device: &DeviceKey, count: u64) -> Result<Option<Started>, QueryError>;
+}
+
+/// Invitations: each lets in as many accounts as it says, and none after its time or once revoked.
+pub trait Invitations {
+    /// Whether it lets somebody in at `at`.
+    fn invitation_holds(&self, hash: &InvitationHash, at: Timestamp) -> Result<bool, QueryError>;
+
+    /// Uses it once more.
+    fn use_invitation(&self, hash: &InvitationHash) -> Result<(), QueryError>;
 }
 
 /// Prekeys of devices: a one-time pair leaves once, for ever.

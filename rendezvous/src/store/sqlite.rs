@@ -5,6 +5,7 @@ mod blocks;
 mod contacts;
 mod day;
 mod held;
+mod invitations;
 mod prekeys;
 mod schema;
 

@@ -2,14 +2,17 @@
 
 use parlor_common::Blob;
 use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList};
-use parlor_common::id::Username;
+use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::{AccountKey, DeviceKey};
+use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Argon2Params, Started};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{QueryError, Tables, loaded, stored};
 use crate::opaque::{CredentialId, Record};
-use crate::server::{Account, Creation, Credentials, KnownDevice, NewAccount};
+use crate::server::{
+    Account, Creation, Credentials, KnownDevice, NamedDevice, NewAccount, PasswordChange, Rekey,
+};
 use crate::store::interface::{Accounts, Devices};
 
 impl Accounts for Tables<'_> {
@@ -21,8 +24,24 @@ impl Accounts for Tables<'_> {
         credentials(self.0, name)
     }
 
-    fn account(&self, name: &Username) -> Result<Option<Box<Account>>, QueryError> {
-        account(self.0, name)
+    fn log_in(&self, name: &Username, at: Timestamp) -> Result<Option<Box<Account>>, QueryError> {
+        log_in(self.0, name, at)
+    }
+
+    fn replace_password(&self, change: &PasswordChange) -> Result<bool, QueryError> {
+        replace_password(self.0, change)
+    }
+
+    fn replace_key(&self, rekey: &Rekey) -> Result<Option<Vec<DeviceKey>>, QueryError> {
+        replace_key(self.0, rekey)
+    }
+
+    fn delete(
+        &self,
+        name: &Username,
+        at: Timestamp,
+    ) -> Result<Option<Vec<DeviceKey>>, QueryError> {
+        delete(self.0, name, at)
     }
 }
 
@@ -39,8 +58,21 @@ impl Devices for Tables<'_> {
         &self,
         after: ListHash,
         devices: &VerifiedDeviceList,
-    ) -> Result<bool, QueryError> {
+    ) -> Result<Option<Vec<DeviceKey>>, QueryError> {
         replace_devices(self.0, after, devices)
+    }
+
+    fn named_devices(&self, name: &Username) -> Result<Vec<NamedDevice>, QueryError> {
+        named_devices(self.0, name)
+    }
+
+    fn name_device(
+        &self,
+        name: &Username,
+        device: &DeviceId,
+        label: Option<&str>,
+    ) -> Result<bool, QueryError> {
+        name_device(self.0, name, device, label)
     }
 
     fn start_device(&self, device: &DeviceKey, count: u64) -> Result<Option<Started>, QueryError> {
@@ -80,7 +112,8 @@ pub(super) fn of_device(
 ) -> Result<Option<KnownDevice>, QueryError> {
     let mut statement = db.prepare_cached(
         "SELECT a.name, a.account_key, EXISTS (SELECT 1 FROM held WHERE account = a.id)
-         FROM devices d JOIN accounts a ON a.id = d.account WHERE d.key = ?1",
+         FROM devices d JOIN accounts a ON a.id = d.account
+         WHERE d.key = ?1 AND a.disabled_at IS NULL",
     )?;
     let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let found: Option<(String, [u8; 32], bool)> =
@@ -92,11 +125,11 @@ pub(super) fn of_device(
 
 pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, QueryError> {
     let list = account.devices.list();
-    if find(db, &list.name)?.is_some() {
+    if find(db, &list.name)?.is_some() || is_retired(db, &list.name)? {
         return Ok(Creation::NameTaken);
     }
     for device in &list.devices {
-        if of_device(db, &device.key)?.is_some() {
+        if owner(db, &device.key)?.is_some() {
             return Ok(Creation::DeviceTaken);
         }
     }
@@ -119,7 +152,7 @@ pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, 
         serde_json::to_string(&account.devices)?,
         stored(list.version),
         list.hash().0,
-        stored(account.at.as_millis()),
+        stored(account.origin.at.as_millis()),
     ])?;
     for device in &list.devices {
         insert_device(db, AccountId(id), &device.key)?;
@@ -174,25 +207,38 @@ pub(super) fn credentials(
     name: &Username,
 ) -> Result<Option<Box<Credentials>>, QueryError> {
     let mut statement = db.prepare_cached(
-        "SELECT credential, record, memory_kib, passes, lanes FROM accounts WHERE name = ?1",
+        "SELECT credential, record, memory_kib, passes, lanes, recovery_box, account_key,
+                disabled_at IS NOT NULL
+         FROM accounts WHERE name = ?1",
     )?;
     let found = statement.query_row([name.as_str()], |row| {
         let argon2 =
             Argon2Params { memory_kib: row.get(2)?, passes: row.get(3)?, lanes: row.get(4)? };
-        let (credential, record) = (CredentialId(row.get(0)?), Record(row.get(1)?));
-        Ok(Box::new(Credentials { credential, record, argon2 }))
+        Ok(Box::new(Credentials {
+            credential: CredentialId(row.get(0)?),
+            record: Record(row.get(1)?),
+            argon2,
+            recovery_box: Blob(row.get(5)?),
+            account_key: AccountKey::from_bytes(row.get(6)?),
+            shut: row.get(7)?,
+        }))
     });
     Ok(found.optional()?)
 }
 
-pub(super) fn account(
+fn log_in(
     db: &Connection,
     name: &Username,
+    at: Timestamp,
 ) -> Result<Option<Box<Account>>, QueryError> {
-    let mut statement =
-        db.prepare_cached("SELECT account_box, devices FROM accounts WHERE name = ?1")?;
+    let mut statement = db.prepare_cached(
+        "UPDATE accounts SET last_login = ?2 WHERE name = ?1 AND disabled_at IS NULL
+         RETURNING account_box, devices",
+    )?;
     let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let found: Option<(Vec<u8>, String)> = statement.query_row([name.as_str()], row).optional()?;
+    let at = stored(at.as_millis());
+    let found: Option<(Vec<u8>, String)> =
+        statement.query_row(params![name.as_str(), at], row).optional()?;
     let Some((account_box, devices)) = found else { return Ok(None) };
     let devices = parse_devices(&devices)?;
     Ok(Some(Box::new(Account { account_box: Blob(account_box), devices })))
@@ -218,13 +264,12 @@ pub(super) fn replace_devices(
     db: &Connection,
     after: ListHash,
     devices: &VerifiedDeviceList,
-) -> Result<bool, QueryError> {
+) -> Result<Option<Vec<DeviceKey>>, QueryError> {
     let list = devices.list();
-    let Some(account) = find(db, &list.name)? else { return Ok(false) };
+    let Some(account) = find(db, &list.name)? else { return Ok(None) };
     for device in &list.devices {
-        let owner = of_device(db, &device.key)?;
-        if owner.is_some_and(|owner| owner.name != list.name) {
-            return Ok(false);
+        if owner(db, &device.key)?.is_some_and(|owner| owner != account.id) {
+            return Ok(None);
         }
     }
     let mut statement = db.prepare_cached(
@@ -235,26 +280,103 @@ pub(super) fn replace_devices(
     let replaced =
         statement.execute(params![json, version, list.hash().0, account.id.0, after.0])?;
     if replaced == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    exchange_devices(db, account.id, devices)?;
-    Ok(true)
+    exchange_devices(db, account.id, devices).map(Some)
 }
 
 /// Adds the devices that are new in a list and takes off those that left it, with all that is kept
-/// of them. What is kept of the others stays.
+/// of them. What is kept of the others stays. Returns those that left.
 fn exchange_devices(
     db: &Connection,
     account: AccountId,
     devices: &VerifiedDeviceList,
-) -> Result<(), QueryError> {
+) -> Result<Vec<DeviceKey>, QueryError> {
     let known = device_keys(db, account)?;
+    let left: Vec<_> =
+        known.iter().filter(|key| devices.device(key).is_none()).copied().collect();
     let mut delete = db.prepare_cached("DELETE FROM devices WHERE key = ?1")?;
-    for key in known.iter().filter(|key| devices.device(key).is_none()) {
+    for key in &left {
         delete.execute([key.as_bytes()])?;
     }
     for device in devices.list().devices.iter().filter(|device| !known.contains(&device.key)) {
         insert_device(db, account, &device.key)?;
     }
-    Ok(())
+    Ok(left)
+}
+
+fn replace_password(db: &Connection, change: &PasswordChange) -> Result<bool, QueryError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE accounts SET credential = ?2, record = ?3, memory_kib = ?4, passes = ?5,
+                             lanes = ?6, account_box = ?7
+         WHERE name = ?1 AND disabled_at IS NULL",
+    )?;
+    let changed = statement.execute(params![
+        change.name.as_str(),
+        change.credential.0,
+        change.record.0,
+        change.argon2.memory_kib,
+        change.argon2.passes,
+        change.argon2.lanes,
+        change.account_box.0,
+    ])?;
+    Ok(changed > 0)
+}
+
+fn replace_key(db: &Connection, rekey: &Rekey) -> Result<Option<Vec<DeviceKey>>, QueryError> {
+    let left = replace_devices(db, rekey.after, &rekey.devices)?;
+    if left.is_some() {
+        let list = rekey.devices.list();
+        let mut statement = db.prepare_cached(
+            "UPDATE accounts SET account_key = ?2, account_box = ?3, recovery_box = ?4
+             WHERE name = ?1",
+        )?;
+        let (key, name) = (list.account_key.as_bytes(), list.name.as_str());
+        statement.execute(params![name, key, rekey.account_box.0, rekey.recovery_box.0])?;
+    }
+    Ok(left)
+}
+
+fn is_retired(db: &Connection, name: &Username) -> Result<bool, QueryError> {
+    let mut statement =
+        db.prepare_cached("SELECT EXISTS (SELECT 1 FROM retired_names WHERE name = ?1)")?;
+    Ok(statement.query_row([name.as_str()], |row| row.get(0))?)
+}
+
+fn delete(
+    db: &Connection,
+    name: &Username,
+    at: Timestamp,
+) -> Result<Option<Vec<DeviceKey>>, QueryError> {
+    let Some(account) = find(db, name)? else { return Ok(None) };
+    let devices = device_keys(db, account.id)?;
+    let retire = "INSERT INTO retired_names (name, at) VALUES (?1, ?2)";
+    db.execute(retire, params![name.as_str(), stored(at.as_millis())])?;
+    db.execute("DELETE FROM accounts WHERE id = ?1", [account.id.0])?;
+    Ok(Some(devices))
+}
+
+fn named_devices(db: &Connection, name: &Username) -> Result<Vec<NamedDevice>, QueryError> {
+    let mut statement = db.prepare_cached(
+        "SELECT d.key, d.name FROM devices d JOIN accounts a ON a.id = d.account
+         WHERE a.name = ?1 ORDER BY d.key",
+    )?;
+    let row = |row: &Row<'_>| {
+        Ok(NamedDevice { key: DeviceKey::from_bytes(row.get(0)?), name: row.get(1)? })
+    };
+    Ok(statement.query_map([name.as_str()], row)?.collect::<rusqlite::Result<_>>()?)
+}
+
+fn name_device(
+    db: &Connection,
+    name: &Username,
+    device: &DeviceId,
+    label: Option<&str>,
+) -> Result<bool, QueryError> {
+    let devices = named_devices(db, name)?.into_iter();
+    let found = devices.map(|known| known.key).find(|key| DeviceId::of(key) == *device);
+    let Some(key) = found else { return Ok(false) };
+    let mut statement = db.prepare_cached("UPDATE devices SET name = ?2 WHERE key = ?1")?;
+    statement.execute(params![key.as_bytes(), label])?;
+    Ok(true)
 }

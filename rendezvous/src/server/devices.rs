@@ -1,18 +1,20 @@
-//! Who has which devices.
+//! Who has which devices: looked up by anybody with an account, changed after a fresh login.
 
 use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
-use parlor_common::id::Username;
-use parlor_common::identity::DeviceKey;
+use parlor_common::id::{DeviceId, Username};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, User};
+use parlor_common::wire::rendezvous::{
+    AccountChange, Devices, ErrorCode, ErrorReply, Event, KnownDevice, MAX_DEVICE_NAME, User,
+};
 
-use super::accounts::bad_list;
+use super::account::changed_meanwhile;
 use super::bus::{Audience, Notice};
 use super::connections::Identity;
 use super::output::Asker;
-use super::query::{Answer, Query};
-use super::reply::{Handled, done, ok, refusal, unavailable};
+use super::query::{Answer, ListChange, NamedDevice, Origin, Query};
+use super::reply::{Handled, done, malformed, ok, refusal, unavailable};
 use super::{After, Server};
+use crate::audit::{AuditEvent, Reason};
 
 impl Server {
     pub(super) fn user_get(&mut self, asker: Asker, name: Username) -> Handled {
@@ -33,31 +35,121 @@ impl Server {
         devices: SignedDeviceList,
         now: Timestamp,
     ) -> Handled {
-        let connection = self.connections.get(asker.conn).ok_or_else(unavailable)?;
-        let name = connection.fresh_login(now).cloned().ok_or_else(|| {
-            refusal(
-                ErrorCode::LoginNeeded,
-                "log in on this connection first: a login is good for five minutes",
-            )
-        })?;
+        let (name, origin) = (self.fresh_login(asker, now)?, self.origin(asker, now)?);
         let query = Query::Devices { name: name.clone() };
-        self.ask(asker, query, After::DeviceAddCheck { name, devices: Box::new(devices) })
+        self.ask(asker, query, After::DeviceAddCheck { name, origin, devices: Box::new(devices) })
     }
 
     pub(super) fn device_add_check(
         &mut self,
         asker: Asker,
-        name: &Username,
+        (name, origin): (Username, Origin),
         devices: SignedDeviceList,
         answer: Answer,
     ) -> Handled {
-        let known = Self::list_in_force(name, answer)?;
+        let known = Self::list_in_force(&name, answer)?;
         let account_key = known.list().account_key;
-        let devices = next_list(devices, &known, self.device(asker)?)?;
-        let after = known.mark().hash;
-        let query = Query::ReplaceDevices { after, devices: Box::new(devices) };
-        let identity = Identity { name: name.clone(), account_key };
-        self.ask(asker, query, After::DeviceAddDone(identity))
+        let device = self.device(asker)?;
+        let devices = next_list(devices, &known)?;
+        let expected = |entry| known.list().devices.contains(entry) || entry.key == device;
+        if devices.device(&device).is_none() || !devices.list().devices.iter().all(expected) {
+            return Err(bad_list("the list may add this connection's device and no other"));
+        }
+        let entry = origin.entry(AuditEvent::DeviceAdded).of(name.clone());
+        let entry = entry.because(Reason::Device(DeviceId::of(&device)));
+        let change = ListChange { after: known.mark().hash, devices, entry };
+        let identity = Identity { name, account_key };
+        self.ask(asker, Query::ReplaceDevices(Box::new(change)), After::DeviceAddDone(identity))
+    }
+
+    /// Takes devices off the account whose password was just proved here.
+    pub(super) fn device_remove(
+        &mut self,
+        asker: Asker,
+        devices: SignedDeviceList,
+        now: Timestamp,
+    ) -> Handled {
+        let (name, origin) = (self.own_fresh_login(asker, now)?, self.origin(asker, now)?);
+        let query = Query::Devices { name: name.clone() };
+        let devices = Box::new(devices);
+        self.ask(asker, query, After::DeviceRemoveCheck { name, origin, devices })
+    }
+
+    pub(super) fn device_remove_check(
+        &mut self,
+        asker: Asker,
+        (name, origin): (Username, Origin),
+        devices: SignedDeviceList,
+        answer: Answer,
+    ) -> Handled {
+        let known = Self::list_in_force(&name, answer)?;
+        let devices = next_list(devices, &known)?;
+        let kept = |entry| known.list().devices.contains(entry);
+        if devices.device(&self.device(asker)?).is_none()
+            || !devices.list().devices.iter().all(kept)
+        {
+            return Err(bad_list("the list may take devices off, but not this connection's own"));
+        }
+        let removed = known.list().devices.iter().find(|known| devices.device(&known.key).is_none());
+        let removed = removed.ok_or_else(|| bad_list("the list takes no device off"))?;
+        let entry = origin.entry(AuditEvent::DeviceRemoved).of(name.clone());
+        let entry = entry.because(Reason::Device(removed.id));
+        let change = ListChange { after: known.mark().hash, devices, entry };
+        self.ask(asker, Query::ReplaceDevices(Box::new(change)), After::DeviceRemoveDone(name))
+    }
+
+    pub(super) fn device_removed(
+        &mut self,
+        asker: Asker,
+        name: Username,
+        answer: Answer,
+    ) -> Handled {
+        let Answer::Replaced(replaced) = answer else { return Err(unavailable()) };
+        let devices = replaced.ok_or_else(changed_meanwhile)?;
+        self.publish(Notice::CutOff { devices, change: AccountChange::DeviceRemoved });
+        self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
+        self.publish(Notice::DevicesChanged { name });
+        done()
+    }
+
+    pub(super) fn device_list(&mut self, asker: Asker) -> Handled {
+        let name = self.name(asker)?;
+        self.ask(asker, Query::NamedDevices { name: name.clone() }, After::DeviceList(name))
+    }
+
+    pub(super) fn devices_listed(&self, name: &Username, answer: Answer) -> Handled {
+        let Answer::NamedDevices(named) = answer else { return Err(unavailable()) };
+        let online = self.present.devices(name);
+        let known = |NamedDevice { key, name }| KnownDevice {
+            device: DeviceId::of(&key),
+            name,
+            online: online.contains(&key),
+        };
+        ok(Devices { devices: named.into_iter().map(known).collect() })
+    }
+
+    pub(super) fn device_name(
+        &mut self,
+        asker: Asker,
+        device: DeviceId,
+        label: String,
+    ) -> Handled {
+        let name = self.name(asker)?;
+        if label.len() > MAX_DEVICE_NAME || label.chars().any(char::is_control) {
+            return Err(malformed("a device's name is a line of at most 64 bytes"));
+        }
+        let query = Query::NameDevice { name, device, label: Some(label).filter(|it| !it.is_empty()) };
+        self.ask(asker, query, After::DeviceName)
+    }
+
+    pub(super) fn device_named(answer: &Answer) -> Handled {
+        match answer {
+            Answer::DeviceNamed(true) => done(),
+            Answer::DeviceNamed(false) => {
+                Err(refusal(ErrorCode::UnknownDevice, "the account has no such device"))
+            }
+            _ => Err(unavailable()),
+        }
     }
 
     /// An account's list, as the store answered.
@@ -80,12 +172,10 @@ impl Server {
         identity: Identity,
         answer: &Answer,
     ) -> Handled {
-        let Answer::Replaced(replaced) = answer else { return Err(unavailable()) };
-        if !replaced {
-            return Err(bad_list("the device list has changed meanwhile; fetch it and try again"));
-        }
+        let Answer::Replaced(Some(_)) = answer else {
+            return Err(not_replaced(answer));
+        };
         let name = identity.name.clone();
-        tracing::info!(%name, "device added");
         self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
         self.sign_in(asker.conn, identity);
         self.publish(Notice::DevicesChanged { name });
@@ -100,12 +190,10 @@ impl Server {
     }
 }
 
-/// Checks the list that is to follow `known`: the next version, by the same account key, with this
-/// device, and with no other that was not there before, so that nobody claims another's.
+/// Checks the list that is to follow `known`: the next version, by the same account key.
 fn next_list(
     devices: SignedDeviceList,
     known: &VerifiedDeviceList,
-    device: DeviceKey,
 ) -> Result<VerifiedDeviceList, ErrorReply> {
     let (name, key) = (&known.list().name, &known.list().account_key);
     let devices = devices.verify(name, key).map_err(|error| bad_list(&error.to_string()))?;
@@ -121,11 +209,19 @@ fn next_list(
             "a device list is cosigned by a device of the list before, or by none",
         ));
     }
-    let expected = |entry| known.list().devices.contains(entry) || entry.key == device;
-    if devices.device(&device).is_none() || !list.devices.iter().all(expected) {
-        return Err(bad_list("the device list may add this connection's device and no other"));
-    }
     Ok(devices)
+}
+
+/// Why a list was not put in force.
+pub(super) fn not_replaced(answer: &Answer) -> ErrorReply {
+    match answer {
+        Answer::Replaced(_) => changed_meanwhile(),
+        _ => unavailable(),
+    }
+}
+
+pub(super) fn bad_list(message: &str) -> ErrorReply {
+    refusal(ErrorCode::BadDeviceList, message)
 }
 
 pub(super) fn unknown_user() -> ErrorReply {

@@ -1,69 +1,105 @@
-//! Registration and login, by OPAQUE: the server learns that a password is right, never what it is.
+//! Registration, by OPAQUE: the server keeps what a password is checked against, and never sees it.
+//! Who may register is decided before anything is spent on them.
 
+use parlor_common::Blob;
 use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
-    Argon2Params, ErrorCode, ErrorReply, LoggedIn, LoginStarted, RegisterStarted, Registration,
+    self as wire, Argon2Params, ErrorCode, ErrorReply, RegisterStarted, Ticket,
 };
 use rand::CryptoRng;
 
-use super::connections::{Identity, Login};
+use super::connections::Identity;
+use super::devices::bad_list;
+use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
-use super::query::{Answer, Creation, NewAccount, Query};
+use super::query::{Admission, Answer, Creation, InvitationHash, NewAccount, Query};
 use super::reply::{Handled, done, malformed, ok, refusal, unavailable};
 use super::{After, Server};
-use crate::opaque::{Binding, CredentialId, PendingLogin, finish_registration};
+use crate::audit::{AuditEvent, Reason};
+use crate::config::Registration;
+use crate::opaque::{CredentialId, finish_registration};
 
 /// A sealed account key has at most this many bytes: a key, a nonce, a tag and room for a version.
 const MAX_BOX: usize = 1024;
-
-/// A registration or login between its flights. It is taken out to be finished: used once.
-#[derive(Debug)]
-pub(super) enum Exchange {
-    Registration { name: Username, credential: CredentialId },
-    Login { name: Username, pending: PendingLogin },
-}
 
 impl Server {
     /// First flight of a registration. Whether the name is taken is not even looked up.
     pub(super) fn register_start(
         &mut self,
         asker: Asker,
-        name: Username,
+        (name, ticket): (Username, Option<Ticket>),
         message: &[u8],
+        now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Handled {
-        let mut credential = CredentialId([0; 32]);
-        rng.fill_bytes(&mut credential.0);
+        let admission = match self.admission(ticket) {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.turned_away(asker, name, error, now)),
+        };
+        let credential = CredentialId::draw(rng);
         let started = self.params.opaque.start_registration(message, &credential);
         let message = started.map_err(|_| bad_opaque())?.into();
-        self.begin(asker, Exchange::Registration { name, credential });
+        self.begin(asker, Exchange::Registration { name, credential, admission });
         ok(RegisterStarted { message, argon2: Argon2Params::DEFAULT })
     }
 
-    /// Last flight of a registration. The policy of who may register has its place here, before
-    /// the store is asked whether the name is taken.
+    /// What a newcomer shows, as the store judges it once the rest is there.
+    fn admission(&self, ticket: Option<Ticket>) -> Result<Admission, ErrorReply> {
+        match (self.params.registration, ticket) {
+            (Registration::Open, _) => Ok(Admission::Open),
+            (Registration::Invite, Some(Ticket::Invite { code })) => {
+                Ok(Admission::Invitation(InvitationHash::of(&code)))
+            }
+            (Registration::Invite, _) => Err(invitation_needed()),
+        }
+    }
+
+    /// Writes down that somebody was not let in.
+    fn turned_away(
+        &mut self,
+        asker: Asker,
+        name: Username,
+        error: ErrorReply,
+        now: Timestamp,
+    ) -> ErrorReply {
+        if let Ok(origin) = self.origin(asker, now) {
+            let entry = origin.entry(AuditEvent::RegistrationRefused).of(name);
+            self.record(entry.because(Reason::Refused(error.code)));
+        }
+        error
+    }
+
+    /// Last flight of a registration.
     pub(super) fn register_finish(
         &mut self,
         asker: Asker,
-        registration: Registration,
+        registration: wire::Registration,
         now: Timestamp,
     ) -> Handled {
-        let Some(Exchange::Registration { name, credential }) = self.take_exchange(asker) else {
+        let exchange = self.take_exchange(asker);
+        let Some(Exchange::Registration { name, credential, admission }) = exchange else {
             return Err(no_exchange("register.start"));
         };
-        let Registration { upload, devices, account_box, recovery_box } = registration;
-        if account_box.0.len() > MAX_BOX || recovery_box.0.len() > MAX_BOX {
-            return Err(malformed("a sealed account key is too long"));
-        }
+        let wire::Registration { upload, devices, account_box, recovery_box } = registration;
+        check_box(&account_box)?;
+        check_box(&recovery_box)?;
         let record = finish_registration(&upload.0).map_err(|_| bad_opaque())?;
         let devices = first_list(devices, &name, self.device(asker)?)?;
         let identity = Identity { name, account_key: devices.list().account_key };
-        let argon2 = Argon2Params::DEFAULT;
-        let account =
-            NewAccount { devices, credential, record, argon2, account_box, recovery_box, at: now };
+        let (argon2, origin) = (Argon2Params::DEFAULT, self.origin(asker, now)?);
+        let account = NewAccount {
+            devices,
+            credential,
+            record,
+            argon2,
+            account_box,
+            recovery_box,
+            admission,
+            origin,
+        };
         let query = Query::CreateAccount(Box::new(account));
         self.ask(asker, query, After::RegisterFinish(identity))
     }
@@ -77,95 +113,20 @@ impl Server {
         let Answer::Created(creation) = answer else { return Err(unavailable()) };
         match creation {
             Creation::Created => {
-                tracing::info!(name = %identity.name, "registered");
                 self.sign_in(asker.conn, identity);
                 done()
             }
             Creation::NameTaken => {
-                tracing::info!(name = %identity.name, "registration refused: the name is taken");
                 Err(refusal(ErrorCode::NameTaken, "that name is taken; choose another"))
             }
             Creation::DeviceTaken => Err(bad_list(
                 "this device belongs to another account; register with a new device key",
             )),
+            Creation::BadInvitation => Err(refusal(
+                ErrorCode::BadInvitation,
+                "the invitation is none, or is used up, expired or revoked; ask for another",
+            )),
         }
-    }
-
-    /// First flight of a login.
-    pub(super) fn login_start(
-        &mut self,
-        asker: Asker,
-        name: Username,
-        message: Vec<u8>,
-    ) -> Handled {
-        let query = Query::Credentials { name: name.clone() };
-        self.ask(asker, query, After::LoginStart { name, message })
-    }
-
-    /// Answers the first flight; where there is no such account, as if there were.
-    pub(super) fn login_started(
-        &mut self,
-        asker: Asker,
-        name: Username,
-        message: &[u8],
-        answer: Answer,
-        rng: &mut dyn CryptoRng,
-    ) -> Handled {
-        let Answer::Credentials(known) = answer else { return Err(unavailable()) };
-        let argon2 = known.as_ref().map_or(Argon2Params::DEFAULT, |known| known.argon2);
-        let account = known.as_ref().map(|known| (&known.record, &known.credential));
-        let exporter = self.exporter(asker)?;
-        let binding = Binding { name: &name, server: &self.params.key, exporter: &exporter };
-        let started = self.params.opaque.start_login(account, message, &binding, rng);
-        let (message, pending) = started.map_err(|_| bad_opaque())?;
-        self.begin(asker, Exchange::Login { name, pending });
-        ok(LoginStarted { message: message.into(), argon2 })
-    }
-
-    /// Last flight of a login.
-    pub(super) fn login_finish(&mut self, asker: Asker, message: &[u8]) -> Handled {
-        let Some(Exchange::Login { name, pending }) = self.take_exchange(asker) else {
-            return Err(no_exchange("login.start"));
-        };
-        let exporter = self.exporter(asker)?;
-        let binding = Binding { name: &name, server: &self.params.key, exporter: &exporter };
-        if pending.finish(message, &binding).is_err() {
-            tracing::info!(%name, "login refused");
-            return Err(wrong_password());
-        }
-        self.ask(asker, Query::Account { name: name.clone() }, After::LoginFinish { name })
-    }
-
-    pub(super) fn logged_in(
-        &mut self,
-        asker: Asker,
-        name: Username,
-        answer: Answer,
-        now: Timestamp,
-    ) -> Handled {
-        let Answer::Account(account) = answer else { return Err(unavailable()) };
-        let account = account.ok_or_else(wrong_password)?;
-        tracing::info!(%name, "logged in");
-        if let Some(connection) = self.connections.get_mut(asker.conn) {
-            connection.login = Some(Login { name, at: now });
-        }
-        ok(LoggedIn { account_box: account.account_box, devices: account.devices })
-    }
-
-    /// Remembers an exchange; one that was open before is dropped.
-    fn begin(&mut self, asker: Asker, exchange: Exchange) {
-        if let Some(connection) = self.connections.get_mut(asker.conn) {
-            connection.exchange = Some(exchange);
-        }
-    }
-
-    fn take_exchange(&mut self, asker: Asker) -> Option<Exchange> {
-        self.connections.get_mut(asker.conn)?.exchange.take()
-    }
-
-    fn exporter(&self, asker: Asker) -> Result<[u8; 32], ErrorReply> {
-        let connection = self.connections.get(asker.conn);
-        connection.map(|connection| connection.exporter).ok_or_else(unavailable)
     }
 
     /// The key that a request's connection proved.
@@ -191,26 +152,22 @@ fn first_list(
     Ok(devices)
 }
 
-pub(super) fn bad_list(message: &str) -> ErrorReply {
-    refusal(ErrorCode::BadDeviceList, message)
+/// Bounds a sealed account key before it is kept.
+pub(super) fn check_box(sealed: &Blob) -> Result<(), ErrorReply> {
+    if sealed.0.len() > MAX_BOX {
+        return Err(malformed("a sealed account key is too long"));
+    }
+    Ok(())
 }
 
-fn wrong_password() -> ErrorReply {
-    refusal(ErrorCode::WrongPassword, "wrong password, or no such account")
-}
-
-fn bad_opaque() -> ErrorReply {
-    malformed("that is not a message of OPAQUE (RFC 9807)")
-}
-
-fn no_exchange(first: &str) -> ErrorReply {
-    let message = format!("nothing to finish: begin with {first} on this connection");
-    refusal(ErrorCode::NoExchange, &message)
+fn invitation_needed() -> ErrorReply {
+    let message = "registration here needs an invitation: ask who runs the server for a link";
+    refusal(ErrorCode::InvitationNeeded, message)
 }
 
 #[cfg(test)]
 mod tests {
-    use parlor_common::wire::rendezvous::{Done, Request, User};
+    use parlor_common::wire::rendezvous::{Done, Registration, Request, User};
 
     use super::super::testing::{PASSWORD, World, entry, first_list, name, secret, verified};
     use super::*;

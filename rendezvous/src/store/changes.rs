@@ -1,0 +1,107 @@
+//! What goes together: a change of an account and its row in the audit trail, a registration and
+//! what let it in. By means of the interfaces alone, whatever database is below.
+
+use parlor_common::id::Username;
+use parlor_common::identity::DeviceKey;
+use parlor_common::wire::rendezvous::ErrorCode;
+
+use super::interface::{Interfaces, QueryError};
+use crate::audit::{AuditEvent, Entry, Reason};
+use crate::server::{
+    Account, Admission, Creation, Deleted, ListChange, LoginAsked, LoginStart, NewAccount,
+    PasswordChange, Rekey, Way,
+};
+
+type Result<T> = std::result::Result<T, QueryError>;
+
+/// Creates an account if what was shown lets it in.
+pub(super) fn create_account(db: &dyn Interfaces, account: &NewAccount) -> Result<Creation> {
+    let creation = if may_register(db, account)? {
+        db.create(account)?
+    } else {
+        Creation::BadInvitation
+    };
+    let refused = match creation {
+        Creation::Created => None,
+        Creation::DeviceTaken => Some(ErrorCode::BadDeviceList),
+        Creation::NameTaken => Some(ErrorCode::NameTaken),
+        Creation::BadInvitation => Some(ErrorCode::BadInvitation),
+    };
+    let event = refused.map_or(AuditEvent::Registered, |_| AuditEvent::RegistrationRefused);
+    let entry = account.origin.entry(event).of(account.devices.list().name.clone());
+    db.append_audit(&Entry { reason: refused.map(Reason::Refused), ..entry })?;
+    if let (Creation::Created, Admission::Invitation(hash)) = (creation, &account.admission) {
+        db.use_invitation(hash)?;
+    }
+    Ok(creation)
+}
+
+fn may_register(db: &dyn Interfaces, account: &NewAccount) -> Result<bool> {
+    match &account.admission {
+        Admission::Open => Ok(true),
+        Admission::Invitation(hash) => db.invitation_holds(hash, account.origin.at),
+    }
+}
+
+/// Begins a login, for a name that nobody has as well.
+pub(super) fn start_login(db: &dyn Interfaces, asked: &LoginAsked) -> Result<LoginStart> {
+    Ok(LoginStart::Allowed(db.credentials(&asked.name)?))
+}
+
+/// Ends a login that succeeded.
+pub(super) fn finish_login(
+    db: &dyn Interfaces,
+    asked: &LoginAsked,
+) -> Result<Option<Box<Account>>> {
+    let (origin, name) = (&asked.origin, &asked.name);
+    let Some(account) = db.log_in(name, origin.at)? else { return Ok(None) };
+    let event = match asked.way {
+        Way::Password => AuditEvent::LoggedIn,
+        Way::Recovery => AuditEvent::Recovered,
+    };
+    db.append_audit(&origin.entry(event).of(name.clone()))?;
+    Ok(Some(account))
+}
+
+pub(super) fn change_password(db: &dyn Interfaces, change: &PasswordChange) -> Result<bool> {
+    let changed = db.replace_password(change)?;
+    if changed {
+        let entry = change.origin.entry(AuditEvent::PasswordChanged);
+        db.append_audit(&entry.of(change.name.clone()))?;
+    }
+    Ok(changed)
+}
+
+pub(super) fn replace_devices(
+    db: &dyn Interfaces,
+    change: &ListChange,
+) -> Result<Option<Vec<DeviceKey>>> {
+    let left = db.replace_devices(change.after, &change.devices)?;
+    if left.is_some() {
+        db.append_audit(&change.entry)?;
+    }
+    Ok(left)
+}
+
+pub(super) fn rekey(
+    db: &dyn Interfaces,
+    rekey: &Rekey,
+) -> Result<Option<Vec<DeviceKey>>> {
+    let left = db.replace_key(rekey)?;
+    if left.is_some() {
+        let entry = rekey.origin.entry(AuditEvent::AccountRekeyed);
+        db.append_audit(&entry.of(rekey.devices.list().name.clone()))?;
+    }
+    Ok(left)
+}
+
+pub(super) fn delete_account(
+    db: &dyn Interfaces,
+    name: &Username,
+    entry: &Entry,
+) -> Result<Option<Box<Deleted>>> {
+    let mutual = db.mutual_contacts(name)?;
+    let Some(devices) = db.delete(name, entry.at)? else { return Ok(None) };
+    db.append_audit(entry)?;
+    Ok(Some(Box::new(Deleted { devices, mutual })))
+}
