@@ -18,11 +18,11 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces, Prekeys,
-    QueryError, Run,
+    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces,
+    Prekeys, QueryError, Run,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
-use crate::server::{Answer, Query, QueryId};
+use crate::server::{Answer, Query, QueryId, Tidied, Tidying};
 
 /// The database's file within the data folder.
 pub const FILE: &str = "rendezvous.db";
@@ -102,5 +102,15 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
         Query::CountPrekeys { device, at } => Answer::PrekeysHeld(db.count_prekeys(&device, at)?),
         Query::TakeBundles(wish) => Answer::Bundles(db.take_bundles(&wish)?),
         Query::DeviceStart { device, count } => Answer::Started(db.start_device(&device, count)?),
+        Query::Record(entry) => Answer::Recorded(db.append_audit(&entry)?.seq),
+        Query::AuditAfter { seq, limit } => Answer::Audit(db.audit_after(seq, limit)?),
+        Query::AuditNewest { limit } => Answer::Audit(db.newest_audit(limit)?),
+        Query::Tidy(tidying) => Answer::Tidied(tidy(db, &tidying)?),
     })
+}
+
+/// Removes what has had its time.
+fn tidy(db: &dyn Interfaces, tidying: &Tidying) -> Result<Tidied, QueryError> {
+    let audit_rows = db.cut_audit(tidying.audit_before, tidying.at)?;
+    Ok(Tidied { audit_rows })
 }

@@ -12,6 +12,7 @@ use parlor_common::wire::rendezvous::{
     Argon2Params, Held, KnownContact, PrekeysHeld, PrekeysKept, Started,
 };
 
+use crate::audit::{Entry, Page};
 use crate::limits::{ContactLimits, PrekeyLimits};
 use crate::opaque::{CredentialId, Record};
 
@@ -134,6 +135,22 @@ pub enum Query {
         /// The count that it tells now.
         count: u64,
     },
+    /// Write an event down in the audit trail. [`Answer::Recorded`].
+    Record(Box<Entry>),
+    /// Rows of the audit trail after a number. [`Answer::Audit`].
+    AuditAfter {
+        /// The number.
+        seq: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The newest rows of the audit trail. [`Answer::Audit`].
+    AuditNewest {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Remove what has had its time. [`Answer::Tidied`].
+    Tidy(Box<Tidying>),
 }
 
 impl Query {
@@ -150,7 +167,9 @@ impl Query {
             | Self::ForgetHeld { .. }
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
-            | Self::DeviceStart { .. } => true,
+            | Self::DeviceStart { .. }
+            | Self::Record(_)
+            | Self::Tidy(_) => true,
             Self::DeviceOwner { .. }
             | Self::Credentials { .. }
             | Self::Account { .. }
@@ -159,7 +178,9 @@ impl Query {
             | Self::MutualContacts { .. }
             | Self::AreMutual { .. }
             | Self::Held { .. }
-            | Self::CountPrekeys { .. } => false,
+            | Self::CountPrekeys { .. }
+            | Self::AuditAfter { .. }
+            | Self::AuditNewest { .. } => false,
         }
     }
 }
@@ -205,6 +226,12 @@ pub enum Answer {
     Bundles(Taking),
     /// What the device told before; nothing if it belongs to no account any more.
     Started(Option<Started>),
+    /// The event is written down, as the row of this number.
+    Recorded(u64),
+    /// Rows of the audit trail.
+    Audit(Page),
+    /// What had its time is removed.
+    Tidied(Tidied),
     /// The database cannot answer now; nothing was changed.
     Unavailable,
 }
@@ -408,4 +435,20 @@ pub enum Taking {
     },
     /// Nobody has that name.
     UnknownUser,
+}
+
+/// What is to be removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Tidying {
+    /// The server's clock.
+    pub at: Timestamp,
+    /// Rows of the audit trail that are older go.
+    pub audit_before: Timestamp,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tidied {
+    /// Rows of the audit trail.
+    pub audit_rows: u64,
 }

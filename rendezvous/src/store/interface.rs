@@ -15,6 +15,7 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
 use thiserror::Error;
 
+use crate::audit::{Entry, Page, Row};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
     Credentials, KnownDevice, MutualContacts, NewAccount, PrekeysPut, Query, QueryId, Taking,
@@ -68,9 +69,9 @@ pub trait Database: fmt::Debug + Send {
 }
 
 /// Every interface together, within a transaction.
-pub trait Interfaces: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems {}
+pub trait Interfaces: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems + Audit {}
 
-impl<T: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems> Interfaces for T {}
+impl<T: Accounts + Devices + Prekeys + Contacts + Blocks + HeldItems + Audit> Interfaces for T {}
 
 /// Accounts: a name is given out once, and not again after its account was deleted.
 pub trait Accounts {
@@ -164,4 +165,21 @@ pub trait HeldItems {
 
     /// Forgets items, the account's own only.
     fn forget_held(&self, of: &Username, ids: &[u64]) -> Result<(), QueryError>;
+}
+
+/// The audit trail: rows are only ever added at its end, each after its predecessor, and removed
+/// only at its start, where an anchor says so.
+pub trait Audit {
+    /// Writes an entry down, as the row that follows the head, and moves the head to it.
+    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError>;
+
+    /// The rows after the one of number `seq`, at most `limit`.
+    fn audit_after(&self, seq: u64, limit: u32) -> Result<Page, QueryError>;
+
+    /// The newest rows, at most `limit`.
+    fn newest_audit(&self, limit: u32) -> Result<Page, QueryError>;
+
+    /// Cuts off the rows at the start that are older than `before`: the newest of them becomes the
+    /// anchor, and a row of the time `at` names it. Returns how many rows were lost to it.
+    fn cut_audit(&self, before: Timestamp, at: Timestamp) -> Result<u64, QueryError>;
 }

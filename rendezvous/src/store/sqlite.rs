@@ -1,6 +1,7 @@
 //! `SQLite`: one file, write-ahead log, one transaction for a turn.
 
 mod accounts;
+mod audit;
 mod blocks;
 mod contacts;
 mod day;
