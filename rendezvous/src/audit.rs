@@ -32,6 +32,10 @@ const LABEL: &[u8] = b"parlor/v1/audit";
 /// What stands in the place of an event in a row that was cut down to its hash.
 const ANCHOR: &str = "anchor";
 
+/// Characters that a text of a row has at most. Honest ones are shorter by far; a longer one was
+/// tampered with, and is read cut off.
+pub const MAX_TEXT: usize = 256;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AuditEvent {
@@ -268,6 +272,15 @@ impl Row {
             .optional(self.reason.as_ref());
         RowHash::new(Sha256::digest(fields.as_bytes()).into())
     }
+}
+
+/// Rows in the order of their numbers, and the trail's head at the same moment.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Page {
+    /// Oldest first.
+    pub rows: Vec<Row>,
+    /// The newest row of all; absent if there is none, or the note of it is gone.
+    pub head: Option<Head>,
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ pub struct Ended;
 impl Rendezvous {
     /// Starts a server on the current tokio runtime and returns once it listens.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let registration = config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
+        let registration =
+            config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
         let mut rng = StdRng::try_from_rng(&mut SysRng)?;
         let Kept { folder, store, keys, opaque } = Kept::open(&config.data, &mut rng)?;
         let listening = |error| StartError::Listen { address: config.listen, error };

@@ -185,8 +185,9 @@ impl OpaqueSetup {
         let context = binding.context();
         let parameters = binding.parameters(&context);
         let rng = &mut OldRng(rng);
-        let started = ServerLogin::start(rng, &self.setup, record, request, &credential.0, parameters)
-            .map_err(|_| OpaqueError)?;
+        let started =
+            ServerLogin::start(rng, &self.setup, record, request, &credential.0, parameters)
+                .map_err(|_| OpaqueError)?;
         Ok((started.message.serialize().to_vec(), PendingLogin(Box::new(started.state))))
     }
 

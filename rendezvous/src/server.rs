@@ -45,9 +45,7 @@ use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::Username;
 use parlor_common::identity::{DeviceKey, ServerKey};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{
-    ErrorCode, ErrorReply, Event, MAX_EVENT, Rekeying, Request,
-};
+use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Rekeying, Request};
 use rand::CryptoRng;
 
 use self::bus::PresentAccounts;
@@ -56,9 +54,10 @@ use self::connections::{Connections, Identity, Standing};
 use self::output::Asker;
 pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
-    Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, KnownDevice, ListVersions, MutualContact, MutualContacts, NewAccount, PrekeysPut,
-    Query, Taking,
+    Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
+    Credentials, Deleted, KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart,
+    MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut,
+    Query, Rekey, Taking, Tidied, Tidying, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 use crate::config::Registration;
@@ -289,9 +288,7 @@ impl Server {
             Request::LoginFinish { message } => self.login_finish(asker, &message.0, now),
             Request::RecoveryStart { name } => self.recovery_start(asker, name, now),
             Request::RecoveryFinish { proof } => self.recovery_finish(asker, &proof, now),
-            Request::PasswordStart { message } => {
-                self.password_start(asker, &message.0, now, rng)
-            }
+            Request::PasswordStart { message } => self.password_start(asker, &message.0, now, rng),
             Request::PasswordFinish { upload, account_box } => {
                 self.password_finish(asker, &upload.0, account_box, now)
             }
@@ -319,8 +316,7 @@ impl Server {
             Request::PrekeysCount {} => self.prekeys_count(asker, now),
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
-            Request::InviteCreate { .. }
-            | Request::Unknown => {
+            Request::InviteCreate { .. } | Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }

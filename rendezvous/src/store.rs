@@ -20,11 +20,11 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces,
+    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces,
     Invitations, Prekeys, QueryError, Run,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
-use crate::server::{Answer, Query, QueryId};
+use crate::server::{Answer, Query, QueryId, Tidied, Tidying};
 
 /// The database's file within the data folder.
 pub const FILE: &str = "rendezvous.db";
@@ -79,18 +79,14 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
     Ok(match query {
         Query::DeviceOwner { device } => Answer::Device(db.owner(&device)?),
         Query::CreateAccount(account) => Answer::Created(changes::create_account(db, &account)?),
-        Query::StartLogin(asked) => Answer::LoginStarted(changes::start_login(db, &asked)?),
-        Query::FinishLogin(asked) => Answer::Account(changes::finish_login(db, &asked)?),
+        Query::StartLogin(attempt) => Answer::LoginStarted(changes::start_login(db, &attempt)?),
+        Query::FinishLogin(attempt) => Answer::Account(changes::finish_login(db, &attempt)?),
         Query::ChangePassword(change) => {
             Answer::PasswordChanged(changes::change_password(db, &change)?)
         }
         Query::Rekey(rekey) => Answer::Replaced(changes::rekey(db, &rekey)?),
         Query::DeleteAccount { name, entry } => {
             Answer::Deleted(changes::delete_account(db, &name, &entry)?)
-        }
-        Query::Record(entry) => {
-            db.append_audit(&entry)?;
-            Answer::Recorded
         }
         Query::Devices { name } => Answer::Devices(db.devices(&name)?),
         Query::ReplaceDevices(change) => Answer::Replaced(changes::replace_devices(db, &change)?),
@@ -117,5 +113,15 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
         Query::CountPrekeys { device, at } => Answer::PrekeysHeld(db.count_prekeys(&device, at)?),
         Query::TakeBundles(wish) => Answer::Bundles(db.take_bundles(&wish)?),
         Query::DeviceStart { device, count } => Answer::Started(db.start_device(&device, count)?),
+        Query::Record(entry) => Answer::Recorded(db.append_audit(&entry)?.seq),
+        Query::AuditAfter { seq, limit } => Answer::Audit(db.audit_after(seq, limit)?),
+        Query::AuditNewest { limit } => Answer::Audit(db.newest_audit(limit)?),
+        Query::Tidy(tidying) => Answer::Tidied(tidy(db, &tidying)?),
     })
+}
+
+/// Removes what has had its time.
+fn tidy(db: &dyn Interfaces, tidying: &Tidying) -> Result<Tidied, QueryError> {
+    let audit_rows = db.cut_audit(tidying.audit_before, tidying.at)?;
+    Ok(Tidied { audit_rows })
 }

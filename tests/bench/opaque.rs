@@ -15,8 +15,11 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
     Argon2Params, Done, LoggedIn, LoginStarted, RegisterStarted, Reply, Request,
 };
+use parlor_rendezvous::config::Registration as Policy;
 use parlor_rendezvous::limits::Limits;
-use parlor_rendezvous::opaque::{Binding, CredentialId, OpaqueSetup, Record, finish_registration};
+use parlor_rendezvous::opaque::{
+    Binding, CredentialId, Known, OpaqueSetup, Record, finish_registration,
+};
 use parlor_rendezvous::server::{ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
 use parlor_rendezvous::store::Store;
 use parlor_rendezvous::turn::settle;
@@ -68,6 +71,7 @@ impl Place {
             key: SERVER,
             next_key_hash: [8; 32],
             opaque: OpaqueSetup::generate(&mut os_rng()),
+            registration: Policy::Open,
             limits: Limits::default(),
             node: NodeId::default(),
         };
@@ -176,7 +180,7 @@ impl Bare {
         let (client, message) = Login::start(&password, &mut os_rng())?;
         let mut started = None;
         let first = time(|| {
-            let account = Some((&*record, &CREDENTIAL));
+            let account = Known::Account { record, credential: &CREDENTIAL };
             started = setup.start_login(account, &message, &binding, &mut os_rng()).ok();
         });
         let (answer, pending) = started.context("the login does not start")?;

@@ -178,9 +178,8 @@ fn rekeyed_list(
     if key == known.list().account_key {
         return Err(bad_list("a new account key is another than the one before"));
     }
-    let devices = devices
-        .verify(&known.list().name, &key)
-        .map_err(|error| bad_list(&error.to_string()))?;
+    let devices =
+        devices.verify(&known.list().name, &key).map_err(|error| bad_list(&error.to_string()))?;
     let list = devices.list();
     let next = known.list().version.checked_add(1) == Some(list.version);
     if !next || list.previous != Some(known.list().hash()) {
@@ -191,4 +190,259 @@ fn rekeyed_list(
         return Err(bad_list("the first list under a new key has this connection's device alone"));
     }
     Ok(devices)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parlor_common::recovery;
+    use parlor_common::wire::rendezvous::{
+        Contacts, Done, ErrorCode, LoggedIn, Present, RecoveryStarted, Request, User,
+    };
+
+    use super::super::testing::{
+        PASSWORD, World, account, entry, exporter, first_list, name, presence, secret, verified,
+    };
+    use super::super::{CloseReason, ConnId};
+    use super::*;
+    use crate::opaque::client;
+
+    const NEW_PASSWORD: &str = "tulip tractor marble nine";
+
+    fn changed(change: AccountChange) -> Event {
+        Event::AccountChanged { change }
+    }
+
+    /// Alice on device 1, and on device 3 too.
+    fn two_devices(world: &mut World) -> ConnId {
+        let new = world.connect(3);
+        world.login(new, "alice", PASSWORD).unwrap();
+        let first = verified("alice", first_list("alice", 1));
+        let devices =
+            first.with_device(entry(3), world.now).sign(&account("alice"), Some(&secret(1)));
+        world.call::<Done>(new, &Request::DeviceAdd { devices });
+        new
+    }
+
+    fn list(world: &mut World, conn: ConnId) -> VerifiedDeviceList {
+        let user: User = world.call(conn, &Request::UserGet { name: name("alice") });
+        let key = user.devices.claimed_account_key();
+        user.devices.verify(&name("alice"), &key).unwrap()
+    }
+
+    fn change_password(world: &mut World, conn: ConnId) -> Result<Done, ErrorReply> {
+        let (message, state) = client::start_registration(NEW_PASSWORD, &mut rand_rng());
+        let start = Request::PasswordStart { message: message.into() };
+        let RegisterStarted { message, .. } = world.try_call(conn, &start)?;
+        let (upload, _) = state.finish(
+            NEW_PASSWORD,
+            &message.0,
+            &name("alice"),
+            &super::super::testing::SERVER,
+            &mut rand_rng(),
+        );
+        let account_box = vec![9; 60].into();
+        world.try_call(conn, &Request::PasswordFinish { upload: upload.into(), account_box })
+    }
+
+    fn rand_rng() -> rand::rngs::StdRng {
+        rand::SeedableRng::from_seed([6; 32])
+    }
+
+    fn recover(world: &mut World, conn: ConnId, as_name: &str) -> Result<LoggedIn, ErrorReply> {
+        let start = Request::RecoveryStart { name: name(as_name) };
+        let started: RecoveryStarted = world.try_call(conn, &start)?;
+        assert!(!started.recovery_box.0.is_empty());
+        let proof = recovery::prove(&account(as_name), &name(as_name), &exporter(conn));
+        world.try_call(conn, &Request::RecoveryFinish { proof })
+    }
+
+    fn rekeying(known: &VerifiedDeviceList, device: u8, key: &str, world: &World) -> Request {
+        let key = account(key);
+        let devices = known.rekeyed(key.public(), entry(device), world.now).sign(&key, None);
+        let (account_box, recovery_box) = (vec![1; 60].into(), vec![2; 60].into());
+        Request::AccountRekey(Box::new(Rekeying { devices, account_box, recovery_box }))
+    }
+
+    #[test]
+    fn a_new_password_takes_the_place_of_the_old_one_and_the_other_devices_hear_of_it() {
+        let mut world = World::new();
+        let alice = world.register("alice", 1);
+        let other = two_devices(&mut world);
+        world.events(alice);
+        world.events(other);
+        assert_eq!(change_password(&mut world, alice).unwrap_err().code, ErrorCode::LoginNeeded);
+        world.login(alice, "alice", PASSWORD).unwrap();
+        change_password(&mut world, alice).unwrap();
+        assert_eq!(world.events(other), [changed(AccountChange::Password)]);
+        assert_eq!(world.events(alice), []);
+        let login = world.login(other, "alice", PASSWORD);
+        assert_eq!(login.unwrap_err(), ErrorCode::WrongPassword);
+        let login = world.login(other, "alice", NEW_PASSWORD).unwrap();
+        assert_eq!(login.account_box.0, vec![9; 60]);
+        assert_eq!(world.audited("password_changed"), 1);
+    }
+
+    #[test]
+    fn a_password_is_changed_within_five_minutes_or_not_at_all() {
+        let mut world = World::new();
+        let alice = world.register("alice", 1);
+        world.login(alice, "alice", PASSWORD).unwrap();
+        let (message, _) = client::start_registration(NEW_PASSWORD, &mut rand_rng());
+        let start = Request::PasswordStart { message: message.into() };
+        world.call::<RegisterStarted>(alice, &start);
+        world.wait(Duration::from_secs(301));
+        let finish =
+            Request::PasswordFinish { upload: vec![0; 192].into(), account_box: vec![].into() };
+        assert_eq!(world.refused(alice, &finish), ErrorCode::LoginNeeded);
+        assert!(world.login(alice, "alice", PASSWORD).is_ok());
+        // The exchange was used up.
+        assert_eq!(world.refused(alice, &finish), ErrorCode::NoExchange);
+    }
+
+    #[test]
+    fn who_holds_the_account_key_comes_in_without_the_password() {
+        let mut world = World::new();
+        let alice = world.register("alice", 1);
+        let new = world.connect(2);
+        let logged_in = recover(&mut world, new, "alice").unwrap();
+        assert_eq!(logged_in.devices, first_list("alice", 1));
+        assert_eq!(world.events(alice), [changed(AccountChange::Recovered)]);
+        change_password(&mut world, new).unwrap();
+        let first = verified("alice", logged_in.devices);
+        let devices = first.with_device(entry(2), world.now).sign(&account("alice"), None);
+        world.call::<Done>(new, &Request::DeviceAdd { devices });
+        let login = world.login(new, "alice", NEW_PASSWORD);
+        assert!(login.is_ok());
+        assert_eq!(world.audited("recovered"), 1);
+    }
+
+    #[test]
+    fn a_proof_is_good_once_for_its_name_on_its_connection() {
+        let mut world = World::new();
+        world.register("alice", 1);
+        let conn = world.connect(2);
+        let proof = recovery::prove(&account("alice"), &name("alice"), &exporter(ConnId(99)));
+        for proof in [proof, recovery::prove(&account("x"), &name("alice"), &exporter(conn))] {
+            let start = Request::RecoveryStart { name: name("alice") };
+            world.call::<RecoveryStarted>(conn, &start);
+            let finish = Request::RecoveryFinish { proof };
+            assert_eq!(world.refused(conn, &finish), ErrorCode::WrongPassword);
+            assert_eq!(world.refused(conn, &finish), ErrorCode::NoExchange);
+        }
+        assert_eq!(world.audited("login_failed"), 2);
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_gets_a_recovery_box_too() {
+        let mut world = World::new();
+        let conn = world.connect(2);
+        let mut ask = |name: &str| {
+            let start = Request::RecoveryStart { name: name.parse().unwrap() };
+            world.call::<RecoveryStarted>(conn, &start).recovery_box.0
+        };
+        let (ghost, again, other) = (ask("ghost"), ask("ghost"), ask("wraith"));
+        assert_eq!(ghost.len(), 80);
+        assert_eq!(ghost, again);
+        assert_ne!(ghost, other);
+        assert_eq!(recover(&mut world, conn, "ghost").unwrap_err().code, ErrorCode::WrongPassword);
+    }
+
+    #[test]
+    fn a_new_key_leaves_one_device_and_is_told_to_contacts_and_to_the_others() {
+        let (mut world, alice, bob) = World::friends();
+        let other = two_devices(&mut world);
+        world.call::<Present>(bob, &Request::PresenceWatch {});
+        for conn in [alice, bob, other] {
+            world.events(conn);
+        }
+        let known = list(&mut world, bob);
+        let rekey = rekeying(&known, 1, "alice again", &world);
+        assert_eq!(world.refused(alice, &rekey), ErrorCode::LoginNeeded);
+        world.login(alice, "alice", PASSWORD).unwrap();
+        world.call::<Done>(alice, &rekey);
+        assert_eq!(world.events(other), [changed(AccountChange::Rekeyed)]);
+        assert_eq!(world.closed(other), Some(CloseReason::CutOff));
+        let told = world.events(bob);
+        assert!(matches!(&told[..], [Event::Presence(it)] if it.list_version == 3), "{told:?}");
+        let now = list(&mut world, bob);
+        assert_eq!(now.list().account_key, account("alice again").public());
+        assert_eq!(now.list().devices.len(), 1);
+        // The other device is a stranger, and this one goes on.
+        let other = world.connect(3);
+        assert_eq!(world.refused(other, &Request::ContactList {}), ErrorCode::UnknownDevice);
+        world.call::<Contacts>(alice, &Request::ContactList {});
+        assert_eq!(world.login(other, "alice", PASSWORD).unwrap().account_box.0, vec![1; 60]);
+        assert_eq!(world.audited("account_rekeyed"), 1);
+    }
+
+    #[test]
+    fn a_list_under_a_new_key_follows_the_one_in_force_with_this_device_alone() {
+        let mut world = World::new();
+        let alice = world.register("alice", 1);
+        world.login(alice, "alice", PASSWORD).unwrap();
+        let known = list(&mut world, alice);
+        let later = known.with_device(entry(3), world.now).sign(&account("alice"), None);
+        let later = verified("alice", later);
+        for refused in [
+            rekeying(&known, 1, "alice", &world),
+            rekeying(&known, 3, "alice again", &world),
+            rekeying(&later, 1, "alice again", &world),
+        ] {
+            assert_eq!(world.refused(alice, &refused), ErrorCode::BadDeviceList);
+        }
+        // Of somebody else's account.
+        let bob = world.register("bob", 2);
+        world.login(bob, "alice", PASSWORD).unwrap();
+        let rekey = rekeying(&known, 2, "alice again", &world);
+        assert_eq!(world.refused(bob, &rekey), ErrorCode::UnknownDevice);
+    }
+
+    #[test]
+    fn a_deleted_account_is_gone_for_its_contacts_and_its_name_for_ever() {
+        let (mut world, alice, bob) = World::friends();
+        let other = two_devices(&mut world);
+        world.call::<Present>(bob, &Request::PresenceWatch {});
+        for conn in [alice, bob, other] {
+            world.events(conn);
+        }
+        let delete = Request::AccountDelete {};
+        assert_eq!(world.refused(alice, &delete), ErrorCode::LoginNeeded);
+        world.login(alice, "alice", PASSWORD).unwrap();
+        world.call::<Done>(alice, &delete);
+        assert_eq!(world.events(other), [changed(AccountChange::Deleted)]);
+        assert_eq!(world.closed(other), Some(CloseReason::CutOff));
+        let gone = Event::Presence(parlor_common::wire::rendezvous::Presence {
+            name: name("alice"),
+            online: false,
+            list_version: 2,
+        });
+        assert_eq!(world.events(bob), [gone]);
+        assert_ne!(world.events(bob), [presence("alice", true)]);
+        let contacts: Contacts = world.call(bob, &Request::ContactList {});
+        assert_eq!(contacts.contacts, []);
+        assert_eq!(world.refused(alice, &Request::ContactList {}), ErrorCode::UnknownDevice);
+        assert_eq!(world.login(alice, "alice", PASSWORD).unwrap_err(), ErrorCode::WrongPassword);
+        let again = world.connect(5);
+        let refused = world.try_register(again, "alice", first_list("alice", 5)).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NameTaken);
+        assert_eq!(world.audited("account_deleted"), 1);
+        assert_eq!(world.audited("registration_refused"), 1);
+    }
+
+    #[test]
+    fn a_login_that_is_given_up_is_a_failure() {
+        let mut world = World::new();
+        world.register("alice", 1);
+        let conn = world.connect(2);
+        for _ in 0..2 {
+            let message = client::start_login("wrong", &mut rand_rng()).0.into();
+            let start = Request::LoginStart { name: name("alice"), message };
+            world.call::<parlor_common::wire::rendezvous::LoginStarted>(conn, &start);
+        }
+        assert_eq!(world.audited("login_failed"), 1);
+        world.disconnect(conn);
+        assert_eq!(world.audited("login_failed"), 2);
+    }
 }

@@ -172,7 +172,12 @@ mod tests {
             let node = |own: usize| {
                 let store = Store::open(&path).unwrap();
                 let bus = Shared { queues: Arc::clone(&queues), own };
-                World::node(NodeId(own as u64), store, Box::new(bus), Limits::default())
+                World::node(
+                    NodeId(own.try_into().unwrap()),
+                    store,
+                    Box::new(bus),
+                    Limits::default(),
+                )
             };
             let nodes = [node(0), node(1)];
             Self { _folder: folder, nodes }

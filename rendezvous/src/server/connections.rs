@@ -9,8 +9,8 @@ use parlor_common::identity::{AccountKey, DeviceKey};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::Request;
 
-use super::exchange::Exchange;
 use super::bus::Audience;
+use super::exchange::Exchange;
 use super::output::{ConnId, StreamId};
 
 /// A login is fresh for this long: time to type a code, not to walk away from the machine.

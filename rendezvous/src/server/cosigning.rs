@@ -6,10 +6,9 @@ use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{ErrorReply, Event};
 
-
 use super::bus::Notice;
-use super::output::Asker;
 use super::devices::{bad_list, not_replaced};
+use super::output::Asker;
 use super::query::{Answer, ListChange, Origin, Query};
 use super::reply::{Handled, done};
 use super::{After, Server};

@@ -90,7 +90,8 @@ impl Server {
         {
             return Err(bad_list("the list may take devices off, but not this connection's own"));
         }
-        let removed = known.list().devices.iter().find(|known| devices.device(&known.key).is_none());
+        let removed =
+            known.list().devices.iter().find(|known| devices.device(&known.key).is_none());
         let removed = removed.ok_or_else(|| bad_list("the list takes no device off"))?;
         let entry = origin.entry(AuditEvent::DeviceRemoved).of(name.clone());
         let entry = entry.because(Reason::Device(removed.id));
@@ -128,28 +129,22 @@ impl Server {
         ok(Devices { devices: named.into_iter().map(known).collect() })
     }
 
-    pub(super) fn device_name(
-        &mut self,
-        asker: Asker,
-        device: DeviceId,
-        label: String,
-    ) -> Handled {
+    pub(super) fn device_name(&mut self, asker: Asker, device: DeviceId, label: String) -> Handled {
         let name = self.name(asker)?;
         if label.len() > MAX_DEVICE_NAME || label.chars().any(char::is_control) {
             return Err(malformed("a device's name is a line of at most 64 bytes"));
         }
-        let query = Query::NameDevice { name, device, label: Some(label).filter(|it| !it.is_empty()) };
+        let query =
+            Query::NameDevice { name, device, label: Some(label).filter(|it| !it.is_empty()) };
         self.ask(asker, query, After::DeviceName)
     }
 
     pub(super) fn device_named(answer: &Answer) -> Handled {
-        match answer {
-            Answer::DeviceNamed(true) => done(),
-            Answer::DeviceNamed(false) => {
-                Err(refusal(ErrorCode::UnknownDevice, "the account has no such device"))
-            }
-            _ => Err(unavailable()),
+        let Answer::DeviceNamed(named) = answer else { return Err(unavailable()) };
+        if !named {
+            return Err(refusal(ErrorCode::UnknownDevice, "the account has no such device"));
         }
+        done()
     }
 
     /// An account's list, as the store answered.
@@ -214,10 +209,8 @@ fn next_list(
 
 /// Why a list was not put in force.
 pub(super) fn not_replaced(answer: &Answer) -> ErrorReply {
-    match answer {
-        Answer::Replaced(_) => changed_meanwhile(),
-        _ => unavailable(),
-    }
+    let settled = matches!(answer, Answer::Replaced(_));
+    if settled { changed_meanwhile() } else { unavailable() }
 }
 
 pub(super) fn bad_list(message: &str) -> ErrorReply {
@@ -232,10 +225,10 @@ pub(super) fn unknown_user() -> ErrorReply {
 mod tests {
     use parlor_common::wire::rendezvous::{Done, Presence, Present, Request};
 
-    use super::super::ConnId;
     use super::super::testing::{
         PASSWORD, World, account, entry, first_list, name, secret, verified,
     };
+    use super::super::{CloseReason, ConnId};
     use super::*;
 
     /// Alice with device 1, and device 2 with a fresh login.
@@ -332,5 +325,87 @@ mod tests {
         assert_eq!(world.refused(stranger, &look_up), ErrorCode::UnknownDevice);
         let alice = world.register("alice", 2);
         assert_eq!(world.refused(alice, &look_up), ErrorCode::UnknownUser);
+    }
+
+    /// Alice with devices 1 and 3, both connected.
+    fn two_devices(world: &mut World) -> (ConnId, ConnId) {
+        let first = world.register("alice", 1);
+        let second = world.connect(3);
+        world.login(second, "alice", PASSWORD).unwrap();
+        let devices = verified("alice", first_list("alice", 1)).with_device(entry(3), world.now);
+        let devices = devices.sign(&account("alice"), Some(&secret(1)));
+        world.call::<Done>(second, &Request::DeviceAdd { devices });
+        world.events(first);
+        world.events(second);
+        (first, second)
+    }
+
+    fn without(world: &mut World, conn: ConnId, device: u8) -> Request {
+        let user: User = world.call(conn, &Request::UserGet { name: name("alice") });
+        let known = verified("alice", user.devices);
+        let next = known.without(&[DeviceId::of(&secret(device).public())], world.now);
+        Request::DeviceRemove { devices: next.sign(&account("alice"), Some(&secret(1))) }
+    }
+
+    #[test]
+    fn a_removed_device_is_cut_off_at_once_and_stays_out() {
+        let mut world = World::new();
+        let (first, second) = two_devices(&mut world);
+        let remove = without(&mut world, first, 3);
+        assert_eq!(world.refused(first, &remove), ErrorCode::LoginNeeded);
+        world.login(first, "alice", PASSWORD).unwrap();
+        world.call::<Done>(first, &remove);
+        let change = AccountChange::DeviceRemoved;
+        assert_eq!(world.events(second), [Event::AccountChanged { change }]);
+        assert_eq!(world.closed(second), Some(CloseReason::CutOff));
+        let second = world.connect(3);
+        assert_eq!(world.refused(second, &Request::ContactList {}), ErrorCode::UnknownDevice);
+        assert_eq!(world.audited("device_removed"), 1);
+        // What it sends after that is answered like a stranger's, and another account may have it.
+        world.try_register(second, "carol", first_list("carol", 3)).unwrap();
+    }
+
+    #[test]
+    fn a_list_that_removes_keeps_this_device_and_adds_none() {
+        let mut world = World::new();
+        let (first, second) = two_devices(&mut world);
+        world.login(first, "alice", PASSWORD).unwrap();
+        let own = without(&mut world, first, 1);
+        assert_eq!(world.refused(first, &own), ErrorCode::BadDeviceList);
+        let nothing = without(&mut world, first, 9);
+        assert_eq!(world.refused(first, &nothing), ErrorCode::BadDeviceList);
+        let user: User = world.call(first, &Request::UserGet { name: name("alice") });
+        let mut swapped = verified("alice", user.devices).without(&[], world.now);
+        swapped.devices.pop();
+        swapped.devices.push(entry(9));
+        let devices = swapped.sign(&account("alice"), Some(&secret(1)));
+        let refused = world.refused(first, &Request::DeviceRemove { devices });
+        assert_eq!(refused, ErrorCode::BadDeviceList);
+        assert_eq!(world.closed(second), None);
+    }
+
+    #[test]
+    fn devices_have_names_for_their_owner() {
+        let mut world = World::new();
+        let (first, second) = two_devices(&mut world);
+        let device = DeviceId::of(&secret(3).public());
+        let call = |name: &str| Request::DeviceName { device, name: name.to_owned() };
+        world.call::<Done>(first, &call("the laptop"));
+        world.disconnect(second);
+        let Devices { devices } = world.call(first, &Request::DeviceList {});
+        let named: Vec<_> = devices
+            .iter()
+            .map(|known| (known.device == device, known.name.as_deref(), known.online))
+            .collect();
+        assert!(named.contains(&(true, Some("the laptop"), false)), "{named:?}");
+        assert!(named.contains(&(false, None, true)), "{named:?}");
+        world.call::<Done>(first, &call(""));
+        let Devices { devices } = world.call(first, &Request::DeviceList {});
+        assert!(devices.iter().all(|known| known.name.is_none()));
+        for bad in ["a\nb", &"x".repeat(65)] {
+            assert_eq!(world.refused(first, &call(bad)), ErrorCode::Malformed);
+        }
+        let bob = world.register("bob", 2);
+        assert_eq!(world.refused(bob, &call("mine")), ErrorCode::UnknownDevice);
     }
 }

@@ -17,7 +17,7 @@ use rand::CryptoRng;
 use super::connections::Login;
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
-use super::query::{Account, Answer, Credentials, LoginAsked, LoginStart, Origin, Query, Way};
+use super::query::{Account, Answer, Credentials, LoginAttempt, LoginStart, Origin, Query, Way};
 use super::reply::{Handled, locked, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 use crate::opaque::{Binding, Known};
@@ -31,20 +31,21 @@ impl Server {
         message: Vec<u8>,
         now: Timestamp,
     ) -> Handled {
-        let asked = self.login_asked(asker, name, Way::Password, now)?;
-        let after = After::LoginStart { name: asked.name.clone(), message, origin: asked.origin };
-        self.ask(asker, Query::StartLogin(asked), after)
+        let attempt = self.login_attempt(asker, name, Way::Password, now)?;
+        let after =
+            After::LoginStart { name: attempt.name.clone(), message, origin: attempt.origin };
+        self.ask(asker, Query::StartLogin(attempt), after)
     }
 
-    fn login_asked(
+    fn login_attempt(
         &self,
         asker: Asker,
         name: Username,
         way: Way,
         now: Timestamp,
-    ) -> Result<Box<LoginAsked>, ErrorReply> {
+    ) -> Result<Box<LoginAttempt>, ErrorReply> {
         let (origin, limits) = (self.origin(asker, now)?, self.params.limits);
-        Ok(Box::new(LoginAsked { name, way, origin, limits }))
+        Ok(Box::new(LoginAttempt { name, way, origin, limits }))
     }
 
     /// Answers the first flight; where there is no such account, or it is shut, as if there were
@@ -88,9 +89,9 @@ impl Server {
         name: Username,
         now: Timestamp,
     ) -> Handled {
-        let asked = self.login_asked(asker, name, Way::Recovery, now)?;
-        let after = After::RecoveryStart { name: asked.name.clone(), origin: asked.origin };
-        self.ask(asker, Query::StartLogin(asked), after)
+        let attempt = self.login_attempt(asker, name, Way::Recovery, now)?;
+        let after = After::RecoveryStart { name: attempt.name.clone(), origin: attempt.origin };
+        self.ask(asker, Query::StartLogin(attempt), after)
     }
 
     pub(super) fn recovery_started(
@@ -127,15 +128,9 @@ impl Server {
         self.finish_login(asker, name, Way::Recovery, now)
     }
 
-    fn finish_login(
-        &mut self,
-        asker: Asker,
-        name: Username,
-        way: Way,
-        now: Timestamp,
-    ) -> Handled {
-        let asked = self.login_asked(asker, name.clone(), way, now)?;
-        self.ask(asker, Query::FinishLogin(asked), After::LoginFinish { name, way })
+    fn finish_login(&mut self, asker: Asker, name: Username, way: Way, now: Timestamp) -> Handled {
+        let attempt = self.login_attempt(asker, name.clone(), way, now)?;
+        self.ask(asker, Query::FinishLogin(attempt), After::LoginFinish { name, way })
     }
 
     pub(super) fn logged_in(

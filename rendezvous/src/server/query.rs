@@ -14,7 +14,7 @@ use parlor_common::wire::rendezvous::{
     Argon2Params, ErrorCode, Held, KnownContact, PrekeysHeld, PrekeysKept, Started,
 };
 
-use crate::audit::{AuditEvent, Entry, Reason};
+use crate::audit::{AuditEvent, Entry, Page, Reason};
 use crate::invitation::InvitationHash;
 use crate::limits::{ContactLimits, Limits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
@@ -30,9 +30,9 @@ pub enum Query {
     /// Create an account unless its name or its device is taken. [`Answer::Created`].
     CreateAccount(Box<NewAccount>),
     /// Count a try to log in, and hand out what it is judged by. [`Answer::LoginStarted`].
-    StartLogin(Box<LoginAsked>),
+    StartLogin(Box<LoginAttempt>),
     /// Take note of a login that succeeded, and hand out the account. [`Answer::Account`].
-    FinishLogin(Box<LoginAsked>),
+    FinishLogin(Box<LoginAttempt>),
     /// Replace an account's password. [`Answer::PasswordChanged`].
     ChangePassword(Box<PasswordChange>),
     /// Give an account a new key, if the list that its first list follows is still in force.
@@ -45,8 +45,6 @@ pub enum Query {
         /// Who did that.
         entry: Box<Entry>,
     },
-    /// Write an entry into the audit trail. [`Answer::Recorded`].
-    Record(Box<Entry>),
     /// An account's device list. [`Answer::Devices`].
     Devices {
         /// Whose.
@@ -155,6 +153,22 @@ pub enum Query {
         /// The count that it tells now.
         count: u64,
     },
+    /// Write an event down in the audit trail. [`Answer::Recorded`].
+    Record(Box<Entry>),
+    /// Rows of the audit trail after a number. [`Answer::Audit`].
+    AuditAfter {
+        /// The number.
+        seq: u64,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The newest rows of the audit trail. [`Answer::Audit`].
+    AuditNewest {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Remove what has had its time. [`Answer::Tidied`].
+    Tidy(Box<Tidying>),
 }
 
 impl Query {
@@ -167,7 +181,6 @@ impl Query {
             | Self::ChangePassword(_)
             | Self::Rekey(_)
             | Self::DeleteAccount { .. }
-            | Self::Record(_)
             | Self::ReplaceDevices(_)
             | Self::NameDevice { .. }
             | Self::AskContact(_)
@@ -178,7 +191,9 @@ impl Query {
             | Self::ForgetHeld { .. }
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
-            | Self::DeviceStart { .. } => true,
+            | Self::DeviceStart { .. }
+            | Self::Record(_)
+            | Self::Tidy(_) => true,
             Self::DeviceOwner { .. }
             | Self::Devices { .. }
             | Self::NamedDevices { .. }
@@ -186,7 +201,9 @@ impl Query {
             | Self::MutualContacts { .. }
             | Self::AreMutual { .. }
             | Self::Held { .. }
-            | Self::CountPrekeys { .. } => false,
+            | Self::CountPrekeys { .. }
+            | Self::AuditAfter { .. }
+            | Self::AuditNewest { .. } => false,
         }
     }
 }
@@ -206,8 +223,6 @@ pub enum Answer {
     PasswordChanged(bool),
     /// Who is to hear that the account is gone; nothing if there was none.
     Deleted(Option<Box<Deleted>>),
-    /// The entry is in the trail.
-    Recorded,
     /// The account's devices, if there is such an account.
     Devices(Option<Box<SignedDeviceList>>),
     /// The devices that left with the new list; nothing if it was not put in force.
@@ -242,6 +257,12 @@ pub enum Answer {
     Bundles(Taking),
     /// What the device told before; nothing if it belongs to no account any more.
     Started(Option<Started>),
+    /// The event is written down, as the row of this number.
+    Recorded(u64),
+    /// Rows of the audit trail.
+    Audit(Page),
+    /// What had its time is removed.
+    Tidied(Tidied),
     /// The database cannot answer now; nothing was changed.
     Unavailable,
 }
@@ -259,8 +280,8 @@ pub struct Origin {
 
 impl Origin {
     /// The start of an entry in the audit trail about it.
-    pub const fn entry(&self, event: AuditEvent) -> Entry {
-        Entry { source: Some(self.remote), ..Entry::new(event, self.at) }
+    pub fn entry(&self, event: AuditEvent) -> Entry {
+        Entry::new(event, self.at).from(self.remote)
     }
 
     /// The entry of a login of `name` that was refused with `code`.
@@ -280,7 +301,7 @@ pub enum Way {
 
 /// A try to log in.
 #[derive(Debug)]
-pub struct LoginAsked {
+pub struct LoginAttempt {
     /// As whom; there may be no such account.
     pub name: Username,
     /// How.
@@ -599,4 +620,20 @@ pub enum Taking {
     },
     /// Nobody has that name.
     UnknownUser,
+}
+
+/// What is to be removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Tidying {
+    /// The server's clock.
+    pub at: Timestamp,
+    /// Rows of the audit trail that are older go.
+    pub audit_before: Timestamp,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tidied {
+    /// Rows of the audit trail.
+    pub audit_rows: u64,
 }

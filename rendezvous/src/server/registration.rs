@@ -15,11 +15,12 @@ use super::connections::Identity;
 use super::devices::bad_list;
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
-use super::query::{Admission, Answer, Creation, InvitationHash, NewAccount, Query};
+use super::query::{Admission, Answer, Creation, NewAccount, Query};
 use super::reply::{Handled, done, malformed, ok, refusal, unavailable};
 use super::{After, Server};
 use crate::audit::{AuditEvent, Reason};
 use crate::config::Registration;
+use crate::invitation::InvitationCode;
 use crate::opaque::{CredentialId, finish_registration};
 
 /// A sealed account key has at most this many bytes: a key, a nonce, a tag and room for a version.
@@ -51,7 +52,8 @@ impl Server {
         match (self.params.registration, ticket) {
             (Registration::Open, _) => Ok(Admission::Open),
             (Registration::Invite, Some(Ticket::Invite { code })) => {
-                Ok(Admission::Invitation(InvitationHash::of(&code)))
+                let code: InvitationCode = code.parse().map_err(|_| bad_invitation())?;
+                Ok(Admission::Invitation(code.hash()))
             }
             (Registration::Invite, _) => Err(invitation_needed()),
         }
@@ -122,10 +124,7 @@ impl Server {
             Creation::DeviceTaken => Err(bad_list(
                 "this device belongs to another account; register with a new device key",
             )),
-            Creation::BadInvitation => Err(refusal(
-                ErrorCode::BadInvitation,
-                "the invitation is none, or is used up, expired or revoked; ask for another",
-            )),
+            Creation::BadInvitation => Err(bad_invitation()),
         }
     }
 
@@ -158,6 +157,11 @@ pub(super) fn check_box(sealed: &Blob) -> Result<(), ErrorReply> {
         return Err(malformed("a sealed account key is too long"));
     }
     Ok(())
+}
+
+fn bad_invitation() -> ErrorReply {
+    let message = "the invitation is none, or is used up, expired or revoked; ask for another";
+    refusal(ErrorCode::BadInvitation, message)
 }
 
 fn invitation_needed() -> ErrorReply {

@@ -59,7 +59,8 @@ impl World {
         // The same secrets in every world, as a restarted server has.
         let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
         let (next_key_hash, registration) = ([8; 32], Policy::Open);
-        let params = ServerParams { key: SERVER, next_key_hash, opaque, registration, limits, node };
+        let params =
+            ServerParams { key: SERVER, next_key_hash, opaque, registration, limits, node };
         Self {
             server: Server::new(params),
             store,
@@ -241,6 +242,13 @@ impl World {
         (world, alice, bob)
     }
 
+    /// How many rows of an event there are in the audit trail.
+    pub(super) fn audited(&self, event: &str) -> u32 {
+        let sql = "SELECT count(*) FROM audit WHERE event = ?1";
+        let connection = &self.store.database.connection;
+        connection.query_row(sql, [event], |row| row.get(0)).unwrap()
+    }
+
     pub(super) fn held(&mut self, conn: ConnId) -> Vec<Held> {
         self.call::<HeldItems>(conn, &Request::HeldGet {}).items
     }
@@ -267,7 +275,7 @@ pub(crate) fn secret(device: u8) -> DeviceSecret {
     DeviceSecret::from_seed(&[device; 32])
 }
 
-fn exporter(conn: ConnId) -> [u8; 32] {
+pub(super) fn exporter(conn: ConnId) -> [u8; 32] {
     Sha256::digest(conn.0.to_be_bytes()).into()
 }
 

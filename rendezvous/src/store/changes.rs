@@ -8,7 +8,7 @@ use parlor_common::wire::rendezvous::ErrorCode;
 use super::interface::{Interfaces, QueryError};
 use crate::audit::{AuditEvent, Entry, Reason};
 use crate::server::{
-    Account, Admission, Creation, Deleted, ListChange, LoginAsked, LoginStart, NewAccount,
+    Account, Admission, Creation, Deleted, ListChange, LoginAttempt, LoginStart, NewAccount,
     PasswordChange, Rekey, Way,
 };
 
@@ -16,11 +16,8 @@ type Result<T> = std::result::Result<T, QueryError>;
 
 /// Creates an account if what was shown lets it in.
 pub(super) fn create_account(db: &dyn Interfaces, account: &NewAccount) -> Result<Creation> {
-    let creation = if may_register(db, account)? {
-        db.create(account)?
-    } else {
-        Creation::BadInvitation
-    };
+    let creation =
+        if may_register(db, account)? { db.create(account)? } else { Creation::BadInvitation };
     let refused = match creation {
         Creation::Created => None,
         Creation::DeviceTaken => Some(ErrorCode::BadDeviceList),
@@ -44,18 +41,18 @@ fn may_register(db: &dyn Interfaces, account: &NewAccount) -> Result<bool> {
 }
 
 /// Begins a login, for a name that nobody has as well.
-pub(super) fn start_login(db: &dyn Interfaces, asked: &LoginAsked) -> Result<LoginStart> {
-    Ok(LoginStart::Allowed(db.credentials(&asked.name)?))
+pub(super) fn start_login(db: &dyn Interfaces, attempt: &LoginAttempt) -> Result<LoginStart> {
+    Ok(LoginStart::Allowed(db.credentials(&attempt.name)?))
 }
 
 /// Ends a login that succeeded.
 pub(super) fn finish_login(
     db: &dyn Interfaces,
-    asked: &LoginAsked,
+    attempt: &LoginAttempt,
 ) -> Result<Option<Box<Account>>> {
-    let (origin, name) = (&asked.origin, &asked.name);
+    let (origin, name) = (&attempt.origin, &attempt.name);
     let Some(account) = db.log_in(name, origin.at)? else { return Ok(None) };
-    let event = match asked.way {
+    let event = match attempt.way {
         Way::Password => AuditEvent::LoggedIn,
         Way::Recovery => AuditEvent::Recovered,
     };
@@ -83,10 +80,7 @@ pub(super) fn replace_devices(
     Ok(left)
 }
 
-pub(super) fn rekey(
-    db: &dyn Interfaces,
-    rekey: &Rekey,
-) -> Result<Option<Vec<DeviceKey>>> {
+pub(super) fn rekey(db: &dyn Interfaces, rekey: &Rekey) -> Result<Option<Vec<DeviceKey>>> {
     let left = db.replace_key(rekey)?;
     if left.is_some() {
         let entry = rekey.origin.entry(AuditEvent::AccountRekeyed);

@@ -15,11 +15,12 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
 use thiserror::Error;
 
+use crate::audit::{Entry, Page, Row};
 use crate::invitation::InvitationHash;
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, KnownDevice, MutualContacts, NamedDevice, NewAccount, PasswordChange, PrekeysPut, Query,
-    QueryId, Rekey, Taking,
+    Credentials, KnownDevice, MutualContacts, NamedDevice, NewAccount, PasswordChange, PrekeysPut,
+    Query, QueryId, Rekey, Taking,
 };
 
 /// Why a query was not answered.
@@ -102,8 +103,7 @@ pub trait Accounts {
 
     /// Deletes an account with all that is kept of it but its name, which is taken for ever.
     /// Returns the devices that it had.
-    fn delete(&self, name: &Username, at: Timestamp)
-    -> Result<Option<Vec<DeviceKey>>, QueryError>;
+    fn delete(&self, name: &Username, at: Timestamp) -> Result<Option<Vec<DeviceKey>>, QueryError>;
 }
 
 /// The devices of accounts: a device belongs to one account at most.
@@ -207,4 +207,21 @@ pub trait HeldItems {
 
     /// Forgets items, the account's own only.
     fn forget_held(&self, of: &Username, ids: &[u64]) -> Result<(), QueryError>;
+}
+
+/// The audit trail: rows are only ever added at its end, each after its predecessor, and removed
+/// only at its start, where an anchor says so.
+pub trait Audit {
+    /// Writes an entry down, as the row that follows the head, and moves the head to it.
+    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError>;
+
+    /// The rows after the one of number `seq`, at most `limit`.
+    fn audit_after(&self, seq: u64, limit: u32) -> Result<Page, QueryError>;
+
+    /// The newest rows, at most `limit`.
+    fn newest_audit(&self, limit: u32) -> Result<Page, QueryError>;
+
+    /// Cuts off the rows at the start that are older than `before`: the newest of them becomes the
+    /// anchor, and a row of the time `at` names it. Returns how many rows were lost to it.
+    fn cut_audit(&self, before: Timestamp, at: Timestamp) -> Result<u64, QueryError>;
 }

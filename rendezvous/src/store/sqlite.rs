@@ -1,6 +1,7 @@
 //! `SQLite`: one file, write-ahead log, one transaction for a turn.
 
 mod accounts;
+mod audit;
 mod blocks;
 mod contacts;
 mod day;
@@ -160,7 +161,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::opaque::{CredentialId, Record};
-    use crate::server::{Creation, NewAccount};
+    use crate::server::{Admission, Creation, NewAccount, Origin};
     use crate::store::Store;
 
     pub(in crate::store) fn account(name: &str, device: u8) -> Query {
@@ -177,8 +178,15 @@ pub(super) mod tests {
             argon2: Argon2Params::DEFAULT,
             account_box: vec![3; 60].into(),
             recovery_box: vec![4; 60].into(),
-            at,
+            admission: Admission::Open,
+            origin: origin(device),
         }))
+    }
+
+    /// A request of a device, at the first moment.
+    pub(in crate::store) fn origin(device: u8) -> Origin {
+        let device = DeviceSecret::from_seed(&[device; 32]).public();
+        Origin { remote: [192, 0, 2, 7].into(), device, at: Timestamp::from_millis(1) }
     }
 
     pub(in crate::store) fn ask(store: &mut Store, query: Query) -> Answer {
@@ -186,8 +194,8 @@ pub(super) mod tests {
     }
 
     fn exists(store: &mut Store, name: &str) -> bool {
-        let answer = ask(store, Query::Credentials { name: name.parse().unwrap() });
-        matches!(answer, Answer::Credentials(Some(_)))
+        let answer = ask(store, Query::Devices { name: name.parse().unwrap() });
+        matches!(answer, Answer::Devices(Some(_)))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use parlor::opaque::{self, OpaqueError, Parties};
 use parlor_common::identity::ServerSecret;
 use parlor_common::wire::rendezvous::Argon2Params;
-use parlor_rendezvous::opaque::{Binding, CredentialId, OpaqueSetup, finish_registration};
+use parlor_rendezvous::opaque::{Binding, CredentialId, Known, OpaqueSetup, finish_registration};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -24,7 +24,7 @@ pub(super) fn of_client(bytes: &[u8]) -> Outcome {
     let Some((kind, message)) = bytes.split_first() else { return Outcome::Refused };
     let (name, server) = (alice(), ServerSecret::from_seed(&[4; 32]).public());
     let binding = Binding { name: &name, server: &server, exporter: &[6; 32] };
-    let start = |message: &[u8]| SERVER.start_login(None, message, &binding, &mut rng());
+    let start = |message: &[u8]| SERVER.start_login(Known::Nobody, message, &binding, &mut rng());
     match kind {
         b'a' => Outcome::of(SERVER.start_registration(message, &CREDENTIAL).ok()),
         b'b' => Outcome::of(finish_registration(message).ok()),
@@ -85,7 +85,8 @@ pub(super) fn of_server_seeds() -> Vec<Seed> {
     let (name, server) = (alice(), ServerSecret::from_seed(&[4; 32]).public());
     let binding = Binding { name: &name, server: &server, exporter: &[6; 32] };
     let registration = SERVER.start_registration(&registration_start(), &CREDENTIAL).unwrap();
-    let (login, _) = SERVER.start_login(None, &login_start(), &binding, &mut rng()).unwrap();
+    let (login, _) =
+        SERVER.start_login(Known::Nobody, &login_start(), &binding, &mut rng()).unwrap();
     vec![
         taken("registration", [b"a".as_slice(), &registration].concat()),
         refused("registration-no-point", [b"a".as_slice(), &[0xff; 64]].concat()),

@@ -9,6 +9,7 @@ use parlor_common::identity::{DeviceKey, ServerSecret};
 use parlor_common::link::{HostPort, ServerAddress};
 use parlor_common::wire::frame;
 use parlor_common::wire::rendezvous::{Event, Request};
+use parlor_rendezvous::config::Registration;
 use parlor_rendezvous::limits::Limits;
 use parlor_rendezvous::opaque::OpaqueSetup;
 use parlor_rendezvous::server::{
@@ -90,6 +91,7 @@ impl Rendezvous {
             key: self.key.public(),
             next_key_hash: [7; 32],
             opaque: OpaqueSetup::from_bytes(&self.opaque).unwrap(),
+            registration: Registration::Open,
             limits: Limits::default(),
             node: NodeId::default(),
         }));

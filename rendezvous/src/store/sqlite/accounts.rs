@@ -36,11 +36,7 @@ impl Accounts for Tables<'_> {
         replace_key(self.0, rekey)
     }
 
-    fn delete(
-        &self,
-        name: &Username,
-        at: Timestamp,
-    ) -> Result<Option<Vec<DeviceKey>>, QueryError> {
+    fn delete(&self, name: &Username, at: Timestamp) -> Result<Option<Vec<DeviceKey>>, QueryError> {
         delete(self.0, name, at)
     }
 }
@@ -293,8 +289,7 @@ fn exchange_devices(
     devices: &VerifiedDeviceList,
 ) -> Result<Vec<DeviceKey>, QueryError> {
     let known = device_keys(db, account)?;
-    let left: Vec<_> =
-        known.iter().filter(|key| devices.device(key).is_none()).copied().collect();
+    let left: Vec<_> = known.iter().filter(|key| devices.device(key).is_none()).copied().collect();
     let mut delete = db.prepare_cached("DELETE FROM devices WHERE key = ?1")?;
     for key in &left {
         delete.execute([key.as_bytes()])?;
