@@ -50,8 +50,8 @@ use self::output::Asker;
 pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, KnownDevice, ListVersions, MutualContact, MutualContacts, NewAccount, PrekeysPut,
-    Query, Taking, Tidied, Tidying,
+    Credentials, InvitationMade, KnownDevice, ListVersions, MutualContact, MutualContacts,
+    NewAccount, PrekeysPut, Query, Taking, Tidied, Tidying,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 use crate::limits::Limits;

@@ -6,8 +6,10 @@ mod blocks;
 mod contacts;
 mod day;
 mod held;
+mod invitations;
 mod prekeys;
 mod schema;
+mod users;
 
 use std::path::Path;
 use std::time::Duration;

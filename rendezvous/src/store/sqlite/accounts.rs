@@ -80,7 +80,8 @@ pub(super) fn of_device(
 ) -> Result<Option<KnownDevice>, QueryError> {
     let mut statement = db.prepare_cached(
         "SELECT a.name, a.account_key, EXISTS (SELECT 1 FROM held WHERE account = a.id)
-         FROM devices d JOIN accounts a ON a.id = d.account WHERE d.key = ?1",
+         FROM devices d JOIN accounts a ON a.id = d.account
+         WHERE d.key = ?1 AND a.disabled_at IS NULL",
     )?;
     let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let found: Option<(String, [u8; 32], bool)> =
@@ -96,7 +97,7 @@ pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, 
         return Ok(Creation::NameTaken);
     }
     for device in &list.devices {
-        if of_device(db, &device.key)?.is_some() {
+        if owner(db, &device.key)?.is_some() {
             return Ok(Creation::DeviceTaken);
         }
     }
@@ -174,7 +175,8 @@ pub(super) fn credentials(
     name: &Username,
 ) -> Result<Option<Box<Credentials>>, QueryError> {
     let mut statement = db.prepare_cached(
-        "SELECT credential, record, memory_kib, passes, lanes FROM accounts WHERE name = ?1",
+        "SELECT credential, record, memory_kib, passes, lanes FROM accounts
+         WHERE name = ?1 AND disabled_at IS NULL",
     )?;
     let found = statement.query_row([name.as_str()], |row| {
         let argon2 =
@@ -189,8 +191,9 @@ pub(super) fn account(
     db: &Connection,
     name: &Username,
 ) -> Result<Option<Box<Account>>, QueryError> {
-    let mut statement =
-        db.prepare_cached("SELECT account_box, devices FROM accounts WHERE name = ?1")?;
+    let mut statement = db.prepare_cached(
+        "SELECT account_box, devices FROM accounts WHERE name = ?1 AND disabled_at IS NULL",
+    )?;
     let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let found: Option<(Vec<u8>, String)> = statement.query_row([name.as_str()], row).optional()?;
     let Some((account_box, devices)) = found else { return Ok(None) };
@@ -222,14 +225,14 @@ pub(super) fn replace_devices(
     let list = devices.list();
     let Some(account) = find(db, &list.name)? else { return Ok(false) };
     for device in &list.devices {
-        let owner = of_device(db, &device.key)?;
-        if owner.is_some_and(|owner| owner.name != list.name) {
+        let owner = owner(db, &device.key)?;
+        if owner.is_some_and(|owner| owner != account.id) {
             return Ok(false);
         }
     }
     let mut statement = db.prepare_cached(
         "UPDATE accounts SET devices = ?1, list_version = ?2, list_hash = ?3
-         WHERE id = ?4 AND list_hash = ?5",
+         WHERE id = ?4 AND list_hash = ?5 AND disabled_at IS NULL",
     )?;
     let (json, version) = (serde_json::to_string(devices)?, stored(list.version));
     let replaced =
