@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::chain::{Broken, Chain, Verified};
 pub use self::hash::{Claim, Head, ParseHeadError, RowHash};
+use crate::invitation::InvitationId;
 
 /// What a row's hash starts with.
 const LABEL: &[u8] = b"parlor/v1/audit";
@@ -147,8 +148,8 @@ pub enum Reason {
     Refused(ErrorCode),
     /// The device that came or went.
     Device(DeviceId),
-    /// The public id of the invitation: the first digits of its code's hash.
-    Invitation(String),
+    /// The invitation that was made, used or taken back.
+    Invitation(InvitationId),
     /// The row that is left of those that were cut.
     Cut(Head),
 }
@@ -158,7 +159,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Refused(code) => code.fmt(f),
             Self::Device(device) => device.fmt(f),
-            Self::Invitation(id) => f.write_str(id),
+            Self::Invitation(id) => id.fmt(f),
             Self::Cut(anchor) => anchor.fmt(f),
         }
     }

@@ -13,6 +13,7 @@ use crate::args::{Args, Command, Common, ConfigCommand};
 use crate::config::{Config, ConfigError, Settings};
 use crate::driver::{Ended, StartError};
 use crate::folder::FolderError;
+use crate::store::OpenError;
 
 /// A command failed. The text says what happened and what to do next.
 #[derive(Debug, Error)]
@@ -54,6 +55,7 @@ impl CommandError {
             Self::Start(StartError::Listen { .. }) => "cannot_listen",
             Self::Start(StartError::Folder(FolderError::InUse(_)))
             | Self::Folder(FolderError::InUse(_)) => "in_use",
+            Self::Start(StartError::Database(OpenError::Damaged(_))) => "damaged_database",
             Self::Folder(_) | Self::Note(_) | Self::Start(_) => "unusable_data",
         }
     }

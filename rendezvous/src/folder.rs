@@ -1,6 +1,6 @@
 //! The data folder: the owner's alone, one server at a time, secrets written whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -45,16 +45,47 @@ pub enum FolderError {
          without it nobody can log in", .0.display()
     )]
     Missing(PathBuf),
+    /// Others than the owner may read or change it.
+    #[error(
+        "{} is open to others (mode {mode:04o}), and what is in it is for its owner alone: \
+         run `chmod {wanted:o} {}`, and think of who may have read it", .path.display(), .path.display()
+    )]
+    Open {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// The widest that is taken.
+        wanted: u32,
+    },
+    /// It belongs to another user of the machine.
+    #[error(
+        "{} belongs to another user (number {owner}), who could change it: run parlor-rendezvous \
+         as that user, or give it to this one with `chown -R`", .path.display()
+    )]
+    NotOwn {
+        /// The folder or file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// It is a link, a device or a folder.
+    #[error("{} is no ordinary file: put the file itself there, not a link to it", .0.display())]
+    NotAFile(PathBuf),
     /// A secret's file is damaged.
     #[error("{} is damaged: put it back from a backup", .0.display())]
     Damaged(PathBuf),
 }
 
 impl DataFolder {
-    /// Opens the folder, and makes it, readable by its owner only, where there is none.
+    /// Opens the folder, and makes it, readable by its owner only, where there is none. One that is
+    /// there and empty is as good as none: it becomes the owner's alone.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         create_folder(path).map_err(|error| failed(path, error))?;
+        adopt_empty(path).map_err(|error| failed(path, error))?;
+        check_folder(path)?;
         let lock = path.join(LOCK);
+        check_file(&lock)?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true);
         let file = owner_only(&mut options).open(&lock).map_err(|error| failed(&lock, error))?;
@@ -68,6 +99,9 @@ impl DataFolder {
     /// The database's file, which is there and the owner's alone before `SQLite` opens it.
     pub fn database(&self) -> Result<PathBuf, FolderError> {
         let path = self.path.join(store::FILE);
+        for suffix in ["", "-wal", "-shm"] {
+            check_file(&self.path.join(format!("{}{suffix}", store::FILE)))?;
+        }
         let mut options = OpenOptions::new();
         options.create(true).append(true);
         owner_only(&mut options).open(&path).map_err(|error| failed(&path, error))?;
@@ -122,6 +156,7 @@ fn parse_keys(path: &Path, bytes: &[u8]) -> Result<ServerKeys, FolderError> {
 }
 
 fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, FolderError> {
+    check_file(path)?;
     match fs::read(path) {
         Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -145,6 +180,52 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
 
 fn failed(path: &Path, error: io::Error) -> FolderError {
     FolderError::Io { path: path.to_owned(), error }
+}
+
+/// Closes a folder to others in which there is nothing yet that they may have read.
+fn adopt_empty(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if fs::read_dir(path)?.next().is_none() {
+        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        // Where that cannot be, the look at it that follows says why.
+        let _ = fs::set_permissions(path, closed);
+    }
+    Ok(())
+}
+
+/// Refuses a folder that is not the owner's alone.
+fn check_folder(path: &Path) -> Result<(), FolderError> {
+    let found = fs::metadata(path).map_err(|error| failed(path, error))?;
+    check_owner(path, &found, 0o700)
+}
+
+/// Refuses a file that is not an ordinary one and the owner's alone, if it is there.
+fn check_file(path: &Path) -> Result<(), FolderError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(FolderError::NotAFile(path.to_owned())),
+        Ok(found) => check_owner(path, &found, 0o600),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+#[cfg(unix)]
+fn check_owner(path: &Path, found: &Metadata, wanted: u32) -> Result<(), FolderError> {
+    use std::os::unix::fs::MetadataExt;
+
+    let (path, mode, owner) = (path.to_owned(), found.mode() & 0o7777, found.uid());
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(FolderError::NotOwn { path, owner });
+    }
+    if mode & 0o077 != 0 {
+        return Err(FolderError::Open { path, mode, wanted });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_owner(_: &Path, _: &Metadata, _: u32) -> Result<(), FolderError> {
+    Ok(())
 }
 
 /// Makes a folder of mode 0700 with its parents; one that is there is left as it is.
@@ -215,5 +296,82 @@ mod tests {
             assert_eq!(mode(&file), 0o600, "{}", file.display());
         }
         store.close().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_open_to_others_is_refused_with_what_to_do() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let chmod = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let open = |path: &Path| -> Result<(), FolderError> {
+            let mut rng = StdRng::from_seed([1; 32]);
+            let folder = DataFolder::open(path)?;
+            folder.server_keys(&mut rng)?;
+            folder.opaque(&mut rng)?;
+            folder.database().map(|_| ())
+        };
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
+        open(&path).unwrap();
+        for mode in [0o755, 0o750, 0o701, 0o702] {
+            chmod(&path, mode);
+            let refused = open(&path).unwrap_err();
+            assert!(matches!(refused, FolderError::Open { wanted: 0o700, .. }), "{refused}");
+            assert!(refused.to_string().contains("chmod 700"), "{refused}");
+            assert!(read_server_keys(&path).is_ok());
+        }
+        chmod(&path, 0o700);
+        for name in [LOCK, SERVER_KEY, OPAQUE_KEY, store::FILE] {
+            let file = path.join(name);
+            for mode in [0o640, 0o604, 0o620] {
+                chmod(&file, mode);
+                let refused = open(&path).unwrap_err().to_string();
+                assert!(refused.contains("chmod 600") && refused.contains(name), "{refused}");
+            }
+            chmod(&file, 0o600);
+            open(&path).unwrap();
+        }
+        let wal = path.join(format!("{}-wal", store::FILE));
+        fs::write(&wal, b"").unwrap();
+        chmod(&wal, 0o644);
+        assert!(matches!(open(&path), Err(FolderError::Open { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_place_of_files_are_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (temporary.path().join("data"), temporary.path().join("else"));
+        let mut rng = StdRng::from_seed([1; 32]);
+        let folder = DataFolder::open(&path).unwrap();
+        folder.server_keys(&mut rng).unwrap();
+        fs::rename(path.join(SERVER_KEY), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join(SERVER_KEY)).unwrap();
+        assert!(matches!(folder.server_keys(&mut rng), Err(FolderError::NotAFile(_))));
+        assert!(matches!(read_server_keys(&path), Err(FolderError::NotAFile(_))));
+        std::os::unix::fs::symlink(temporary.path().join("db"), path.join(store::FILE)).unwrap();
+        assert!(matches!(folder.database(), Err(FolderError::NotAFile(_))));
+    }
+
+    /// Only root can make a file another's.
+    #[cfg(unix)]
+    #[test]
+    fn what_belongs_to_somebody_else_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
+        let folder = DataFolder::open(&path).unwrap();
+        let database = folder.database().unwrap();
+        std::os::unix::fs::chown(&database, Some(12_345), None).unwrap();
+        let refused = folder.database().unwrap_err();
+        assert!(matches!(refused, FolderError::NotOwn { owner: 12_345, .. }), "{refused}");
+        drop(folder);
+        std::os::unix::fs::chown(&path, Some(12_345), None).unwrap();
+        assert!(matches!(DataFolder::open(&path), Err(FolderError::NotOwn { .. })));
     }
 }

@@ -12,12 +12,15 @@
 //! | [`server`] | the core: no sockets, disk, clock or randomness |
 //! | [`store`] | SQLite |
 //! | [`turn`] | core and store together, without sockets |
+//! | [`admin`] | what who runs the server asks of it, and is told |
 //! | [`audit`] | the audit trail: events, rows, and the chain that they form |
+//! | [`invitation`] | invitation codes |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
 //! | [`config`], [`limits`] | what the server is told |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
 //! | [`args`], [`commands`] | the command line |
 
+pub mod admin;
 pub mod args;
 pub mod audit;
 pub mod commands;

@@ -55,9 +55,9 @@ use self::output::Asker;
 pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, Deleted, KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart,
-    MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut,
-    Query, Rekey, Taking, Tidied, Tidying, Way,
+    Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
+    LoginStart, MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange,
+    PrekeysPut, Query, Rekey, Taking, Tidied, Tidying, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 use crate::config::Registration;

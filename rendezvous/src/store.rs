@@ -3,6 +3,7 @@
 //!
 //! | room | what is in it |
 //! | --- | --- |
+//! | `admin.rs` | what who runs the server changes, each change with its row in the audit trail |
 //! | `interface.rs` | what a database must do, a small interface for each concern |
 //! | `changes.rs` | what goes together: a change and its row in the audit trail |
 //! | `sqlite.rs` | the embedded database that does it |
@@ -11,6 +12,7 @@
 //! All queries of a driver's turn run in one transaction, each in a savepoint of its own: one that
 //! fails changes nothing, and nobody hears of any before all are committed.
 
+mod admin;
 mod changes;
 mod interface;
 mod sqlite;
@@ -21,10 +23,10 @@ use std::path::Path;
 
 pub use self::interface::{
     Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces,
-    Invitations, Prekeys, QueryError, Run,
+    Invitations, Prekeys, QueryError, Run, Users,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
-use crate::server::{Answer, Query, QueryId, Tidied, Tidying};
+use crate::server::{Answer, Query, QueryId};
 
 /// The database's file within the data folder.
 pub const FILE: &str = "rendezvous.db";
@@ -116,12 +118,21 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
         Query::Record(entry) => Answer::Recorded(db.append_audit(&entry)?.seq),
         Query::AuditAfter { seq, limit } => Answer::Audit(db.audit_after(seq, limit)?),
         Query::AuditNewest { limit } => Answer::Audit(db.newest_audit(limit)?),
-        Query::Tidy(tidying) => Answer::Tidied(tidy(db, &tidying)?),
+        Query::Users { after, limit } => Answer::Users(db.users(after.as_ref(), limit)?),
+        Query::User { name, at } => Answer::User(db.user(&name, at)?),
+        Query::ChangeUser { name, change, at } => {
+            Answer::UserChanged(admin::change_user(db, &name, change, at)?)
+        }
+        Query::CountAccounts => Answer::Counted(db.count_accounts()?),
+        Query::CreateInvitation(made) => {
+            Answer::InvitationKept(admin::create_invitation(db, &made)?)
+        }
+        Query::Invitations { after, limit } => {
+            Answer::Invitations(db.invitations(after.as_ref(), limit)?)
+        }
+        Query::RevokeInvitation { id, at } => {
+            Answer::InvitationRevoked(admin::revoke_invitation(db, &id, at)?)
+        }
+        Query::Tidy(tidying) => Answer::Tidied(admin::tidy(db, &tidying)?),
     })
-}
-
-/// Removes what has had its time.
-fn tidy(db: &dyn Interfaces, tidying: &Tidying) -> Result<Tidied, QueryError> {
-    let audit_rows = db.cut_audit(tidying.audit_before, tidying.at)?;
-    Ok(Tidied { audit_rows })
 }

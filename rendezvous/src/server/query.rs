@@ -14,8 +14,9 @@ use parlor_common::wire::rendezvous::{
     Argon2Params, ErrorCode, Held, KnownContact, PrekeysHeld, PrekeysKept, Started,
 };
 
+use crate::admin::{KnownInvitation, User, UserChange, UserLine};
 use crate::audit::{AuditEvent, Entry, Page, Reason};
-use crate::invitation::InvitationHash;
+use crate::invitation::{InvitationHash, InvitationId};
 use crate::limits::{ContactLimits, Limits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
 
@@ -167,6 +168,47 @@ pub enum Query {
         /// At most so many.
         limit: u32,
     },
+    /// A page of the users, by name. [`Answer::Users`].
+    Users {
+        /// The last of the page before.
+        after: Option<Username>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// All that is known of a user. [`Answer::User`].
+    User {
+        /// Whose.
+        name: Username,
+        /// The server's clock.
+        at: Timestamp,
+    },
+    /// Change a user as an admin wants it, and write that down. [`Answer::UserChanged`].
+    ChangeUser {
+        /// Whose account.
+        name: Username,
+        /// How.
+        change: UserChange,
+        /// The server's clock.
+        at: Timestamp,
+    },
+    /// How many accounts there are. [`Answer::Counted`].
+    CountAccounts,
+    /// Keep an invitation, and write that down. [`Answer::InvitationKept`].
+    CreateInvitation(Box<InvitationMade>),
+    /// A page of the invitations, by id. [`Answer::Invitations`].
+    Invitations {
+        /// The last of the page before.
+        after: Option<InvitationId>,
+        /// At most so many.
+        limit: u32,
+    },
+    /// Take an invitation back, and write that down. [`Answer::InvitationRevoked`].
+    RevokeInvitation {
+        /// Which.
+        id: InvitationId,
+        /// The server's clock.
+        at: Timestamp,
+    },
     /// Remove what has had its time. [`Answer::Tidied`].
     Tidy(Box<Tidying>),
 }
@@ -193,6 +235,9 @@ impl Query {
             | Self::TakeBundles(_)
             | Self::DeviceStart { .. }
             | Self::Record(_)
+            | Self::ChangeUser { .. }
+            | Self::CreateInvitation(_)
+            | Self::RevokeInvitation { .. }
             | Self::Tidy(_) => true,
             Self::DeviceOwner { .. }
             | Self::Devices { .. }
@@ -202,6 +247,10 @@ impl Query {
             | Self::AreMutual { .. }
             | Self::Held { .. }
             | Self::CountPrekeys { .. }
+            | Self::Users { .. }
+            | Self::User { .. }
+            | Self::CountAccounts
+            | Self::Invitations { .. }
             | Self::AuditAfter { .. }
             | Self::AuditNewest { .. } => false,
         }
@@ -261,6 +310,20 @@ pub enum Answer {
     Recorded(u64),
     /// Rows of the audit trail.
     Audit(Page),
+    /// Users.
+    Users(Vec<UserLine>),
+    /// A user, if there is one of that name, and the keys of its devices in their order.
+    User(Option<Box<(User, Vec<DeviceKey>)>>),
+    /// The devices of the user that was changed, if there is one of that name.
+    UserChanged(Option<Vec<DeviceKey>>),
+    /// How many there are.
+    Counted(u64),
+    /// Whether the invitation is kept; it is not if there is one of its id.
+    InvitationKept(bool),
+    /// Invitations.
+    Invitations(Vec<KnownInvitation>),
+    /// Whether there is such an invitation.
+    InvitationRevoked(bool),
     /// What had its time is removed.
     Tidied(Tidied),
     /// The database cannot answer now; nothing was changed.
@@ -622,13 +685,28 @@ pub enum Taking {
     UnknownUser,
 }
 
+/// An invitation to be kept.
+#[derive(Debug)]
+pub struct InvitationMade {
+    /// Of its code.
+    pub hash: InvitationHash,
+    /// For so many accounts.
+    pub uses: u32,
+    /// The user that makes it; absent for an admin.
+    pub by: Option<Username>,
+    /// The server's clock.
+    pub at: Timestamp,
+    /// Until when it is good.
+    pub expires_at: Timestamp,
+}
+
 /// What is to be removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Tidying {
     /// The server's clock.
     pub at: Timestamp,
-    /// Rows of the audit trail that are older go.
-    pub audit_before: Timestamp,
+    /// Rows of the audit trail that are older go; absent: none.
+    pub audit_before: Option<Timestamp>,
 }
 
 /// What was removed.
@@ -636,4 +714,6 @@ pub struct Tidying {
 pub struct Tidied {
     /// Rows of the audit trail.
     pub audit_rows: u64,
+    /// Invitations.
+    pub invitations: u64,
 }

@@ -28,7 +28,7 @@ pub(super) fn create_account(db: &dyn Interfaces, account: &NewAccount) -> Resul
     let entry = account.origin.entry(event).of(account.devices.list().name.clone());
     db.append_audit(&Entry { reason: refused.map(Reason::Refused), ..entry })?;
     if let (Creation::Created, Admission::Invitation(hash)) = (creation, &account.admission) {
-        db.use_invitation(hash)?;
+        db.use_invitation(hash, account.origin.at)?;
     }
     Ok(creation)
 }

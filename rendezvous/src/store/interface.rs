@@ -15,12 +15,13 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
 use thiserror::Error;
 
+use crate::admin::{KnownInvitation, User, UserLine};
 use crate::audit::{Entry, Page, Row};
-use crate::invitation::InvitationHash;
+use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, KnownDevice, MutualContacts, NamedDevice, NewAccount, PasswordChange, PrekeysPut,
-    Query, QueryId, Rekey, Taking,
+    Credentials, InvitationMade, KnownDevice, MutualContacts, NamedDevice, NewAccount,
+    PasswordChange, PrekeysPut, Query, QueryId, Rekey, Taking,
 };
 
 /// Why a query was not answered.
@@ -72,12 +73,12 @@ pub trait Database: fmt::Debug + Send {
 
 /// Every interface together, within a transaction.
 pub trait Interfaces:
-    Accounts + Devices + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
+    Accounts + Devices + Users + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
 {
 }
 
 impl<T> Interfaces for T where
-    T: Accounts + Devices + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
+    T: Accounts + Devices + Users + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
 {
 }
 
@@ -136,15 +137,6 @@ pub trait Devices {
 
     /// Remembers the largest count of starts that a device has told; returns the one before.
     fn start_device(&self, device: &DeviceKey, count: u64) -> Result<Option<Started>, QueryError>;
-}
-
-/// Invitations: each lets in as many accounts as it says, and none after its time or once revoked.
-pub trait Invitations {
-    /// Whether it lets somebody in at `at`.
-    fn invitation_holds(&self, hash: &InvitationHash, at: Timestamp) -> Result<bool, QueryError>;
-
-    /// Uses it once more.
-    fn use_invitation(&self, hash: &InvitationHash) -> Result<(), QueryError>;
 }
 
 /// Prekeys of devices: a one-time pair leaves once, for ever.
@@ -224,4 +216,59 @@ pub trait Audit {
     /// Cuts off the rows at the start that are older than `before`: the newest of them becomes the
     /// anchor, and a row of the time `at` names it. Returns how many rows were lost to it.
     fn cut_audit(&self, before: Timestamp, at: Timestamp) -> Result<u64, QueryError>;
+}
+
+/// Accounts as who runs the server sees them. An account that is disabled has no credentials, and
+/// its devices belong to nobody, for everybody else.
+pub trait Users {
+    /// The users after `after` by name, at most `limit`.
+    fn users(&self, after: Option<&Username>, limit: u32) -> Result<Vec<UserLine>, QueryError>;
+
+    /// All that is known of a user, and the keys of its devices.
+    fn user(
+        &self,
+        name: &Username,
+        at: Timestamp,
+    ) -> Result<Option<Box<(User, Vec<DeviceKey>)>>, QueryError>;
+
+    /// The keys of a user's devices, if there is such a user.
+    fn devices_of_user(&self, name: &Username) -> Result<Option<Vec<DeviceKey>>, QueryError>;
+
+    /// Disables a user from `since` on, or enables it.
+    fn set_disabled(&self, name: &Username, since: Option<Timestamp>) -> Result<(), QueryError>;
+
+    /// Forgets the failed logins of a user.
+    fn forget_tries(&self, name: &Username) -> Result<(), QueryError>;
+
+    /// How many accounts there are.
+    fn count_accounts(&self) -> Result<u64, QueryError>;
+}
+
+/// Invitations: each lets in as many accounts as it is good for, and no more.
+pub trait Invitations {
+    /// Keeps an invitation, unless there is one of its id.
+    fn create_invitation(&self, made: &InvitationMade) -> Result<bool, QueryError>;
+
+    /// Whether an invitation is good at `at`.
+    fn invitation_holds(&self, hash: &InvitationHash, at: Timestamp) -> Result<bool, QueryError>;
+
+    /// Uses an invitation once, if it is good. Returns its id if it was.
+    fn use_invitation(
+        &self,
+        hash: &InvitationHash,
+        at: Timestamp,
+    ) -> Result<Option<InvitationId>, QueryError>;
+
+    /// The invitations after `after` by id, at most `limit`.
+    fn invitations(
+        &self,
+        after: Option<&InvitationId>,
+        limit: u32,
+    ) -> Result<Vec<KnownInvitation>, QueryError>;
+
+    /// Takes an invitation back. Returns whether there is such a one.
+    fn revoke_invitation(&self, id: &InvitationId, at: Timestamp) -> Result<bool, QueryError>;
+
+    /// Forgets the invitations that expired before `before`. Returns how many.
+    fn forget_invitations(&self, before: Timestamp) -> Result<u64, QueryError>;
 }

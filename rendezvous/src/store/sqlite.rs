@@ -9,6 +9,8 @@ mod held;
 mod invitations;
 mod prekeys;
 mod schema;
+mod soundness;
+mod users;
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,10 +43,26 @@ pub(super) struct Tables<'a>(&'a Connection);
 pub enum OpenError {
     /// `SQLite` refused.
     #[error("the database cannot be opened: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+    /// It is damaged. The text says where.
+    #[error(
+        "the database is damaged ({0}): leave its folder as it is, and put the database, with \
+         server.key and opaque.key, back from a backup"
+    )]
+    Damaged(String),
     /// It could not be brought to this version.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        if soundness::is_damage(&error) {
+            Self::Damaged(error.to_string())
+        } else {
+            Self::Database(error)
+        }
+    }
 }
 
 impl From<rusqlite::Error> for DatabaseError {
@@ -76,7 +94,9 @@ impl Sqlite {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        soundness::check_pages(&connection)?;
         schema::migrate(&mut connection)?;
+        soundness::check_tables(&connection)?;
         Ok(Self { connection })
     }
 }

@@ -270,7 +270,7 @@ pub(super) fn replace_devices(
     }
     let mut statement = db.prepare_cached(
         "UPDATE accounts SET devices = ?1, list_version = ?2, list_hash = ?3
-         WHERE id = ?4 AND list_hash = ?5",
+         WHERE id = ?4 AND list_hash = ?5 AND disabled_at IS NULL",
     )?;
     let (json, version) = (serde_json::to_string(devices)?, stored(list.version));
     let replaced =

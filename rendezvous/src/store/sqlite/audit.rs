@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn cut_before(store: &mut Store, before: u64) -> u64 {
-        let tidying = Tidying { at: at(1_000), audit_before: at(before) };
+        let tidying = Tidying { at: at(1_000), audit_before: Some(at(before)) };
         let answer = ask(store, Query::Tidy(Box::new(tidying)));
         let Answer::Tidied(tidied) = answer else { panic!("{answer:?}") };
         tidied.audit_rows
