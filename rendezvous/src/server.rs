@@ -14,6 +14,7 @@
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
 //! | `blocks.rs` | `contact.block`, `contact.unblock` |
+//! | `invitations.rs` | `invite.create` |
 //! | `prekeys.rs` | `prekeys.*`, `device.start` |
 //! | `presence.rs` | `presence.watch` |
 //! | `signalling.rs` | `path.offer` |
@@ -27,6 +28,7 @@ mod contacts;
 mod cosigning;
 mod devices;
 mod exchange;
+mod invitations;
 mod login;
 mod output;
 mod prekeys;
@@ -45,7 +47,9 @@ use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::Username;
 use parlor_common::identity::{DeviceKey, ServerKey};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Rekeying, Request};
+use parlor_common::wire::rendezvous::{
+    ErrorCode, ErrorReply, Event, Invitation, MAX_EVENT, Rekeying, Request,
+};
 use rand::CryptoRng;
 
 use self::bus::PresentAccounts;
@@ -137,6 +141,7 @@ enum After {
     ContactRequest { from: Username, to: Username },
     ContactAnswer { by: Username, asker: Username },
     ContactRemove { of: Username, contact: Username },
+    InviteCreate(Box<Invitation>),
     Blocked { owner: Username, other: Username },
     HeldGet,
     HeldAck,
@@ -316,7 +321,8 @@ impl Server {
             Request::PrekeysCount {} => self.prekeys_count(asker, now),
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
-            Request::InviteCreate { .. } | Request::Unknown => {
+            Request::InviteCreate { uses } => self.invite_create(asker, uses, now, rng),
+            Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }
@@ -364,6 +370,7 @@ impl Server {
             After::ContactRequest { from, to } => self.contact_requested(&from, &to, &answer),
             After::ContactAnswer { by, asker } => self.contact_answered(&by, &asker, &answer),
             After::ContactRemove { of, contact } => self.contact_removed(&of, &contact, &answer),
+            After::InviteCreate(invitation) => Self::invited(*invitation, &answer),
             After::Blocked { owner, other } => self.contact_blocked(&owner, &other, &answer),
             After::HeldGet => Self::held_got(answer),
             After::HeldAck => Self::held_acked(&answer),
