@@ -13,6 +13,10 @@ pub struct Limits {
     /// Connections from one source (an IPv4 address, or an IPv6 /64): a large office behind one
     /// address.
     pub connections_per_source: usize,
+    /// Parts of a wider prefix (addresses of an IPv4 /24, /64s of an IPv6 /56, /56s of a /48) that
+    /// were refused something within ten minutes, from which on the prefix is one source for an
+    /// hour; 0, or more than the 256 that there are: never.
+    pub parts_before_widening: usize,
     /// Handshakes in progress; beyond them newcomers are refused.
     pub handshakes: usize,
     /// Handshakes in progress beyond which a newcomer first proves its address by QUIC Retry
@@ -78,6 +82,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_per_source: 1_000,
+            parts_before_widening: 16,
             handshakes: 1_000,
             handshakes_before_retry: 100,
             request_timeout_ms: 10_000,

@@ -37,6 +37,7 @@ mod query;
 mod registration;
 mod reply;
 mod signalling;
+mod sources;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -64,6 +65,8 @@ pub use self::query::{
     PrekeysPut, Query, RegistrationStart, Rekey, Taking, Tidied, Tidying, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
+pub use self::sources::Source;
+pub(crate) use self::sources::Sources;
 use crate::config::Registration;
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
