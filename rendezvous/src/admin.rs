@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Page;
 use crate::invitation::InvitationId;
+use crate::server::CloseReason;
 
 /// The longest request in bytes, without its line end.
 pub const MAX_ADMIN_REQUEST: usize = 1024;
@@ -39,6 +41,11 @@ pub enum AdminRequest {
         name: Username,
         /// How.
         change: UserChange,
+    },
+    /// Remove a user for ever; the name is not given out again. [`AdminAnswer::Done`].
+    UserDelete {
+        /// Whose account.
+        name: Username,
     },
     /// Make an invitation. [`AdminAnswer::Invitation`].
     InviteCreate {
@@ -81,8 +88,6 @@ pub enum UserChange {
     Enable,
     /// Forget its failed logins and their delays and locks.
     Unlock,
-    /// Remove the account for ever. Its name is not given out again.
-    Delete,
 }
 
 /// A reply.
@@ -257,6 +262,18 @@ pub struct Counters {
     pub refused: BTreeMap<String, u64>,
     /// Connections that were closed by the server, by reason.
     pub cut: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// A request was refused.
+    pub fn refused(&mut self, code: ErrorCode) {
+        *self.refused.entry(code.to_string()).or_default() += 1;
+    }
+
+    /// A connection was closed.
+    pub fn cut(&mut self, reason: CloseReason) {
+        *self.cut.entry(reason.name().to_owned()).or_default() += 1;
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ pub enum FolderError {
     /// Another server has it open.
     #[error("another parlor-rendezvous is running on {}: stop it, or give another --data", .0.display())]
     InUse(PathBuf),
+    /// A server has it open and does not take requests.
+    #[error(
+        "the server that runs on {} is starting or stopping, or does not answer: try again", .0.display()
+    )]
+    Silent(PathBuf),
     /// The operating system refused.
     #[error("{}: {error}", .path.display())]
     Io {
@@ -94,6 +99,11 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(&lock, error)),
         }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The database's file, which is there and the owner's alone before `SQLite` opens it.

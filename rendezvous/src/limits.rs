@@ -33,6 +33,8 @@ pub struct Limits {
     pub one_time_prekeys_per_day: u32,
     /// Times that an account may ask for prekeys in 24 hours.
     pub prekey_requests_per_day: u32,
+    /// Days for which the rows of the audit trail are kept.
+    pub audit_days: u32,
 }
 
 impl Default for Limits {
@@ -49,6 +51,7 @@ impl Default for Limits {
             one_time_prekeys: 100,
             one_time_prekeys_per_day: 3,
             prekey_requests_per_day: 10_000,
+            audit_days: 365,
         }
     }
 }

@@ -10,6 +10,8 @@
 //! | `registration.rs` | `register.*` |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
+//! | `admin.rs` | none: what who runs the server asks |
+//! | `housekeeping.rs` | none: what the server does by itself |
 //! | `devices.rs` | `user.get`, `device.*` but for the next |
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
@@ -19,6 +21,7 @@
 //! | `signalling.rs` | `path.offer` |
 
 mod account;
+mod admin;
 mod arrivals;
 mod blocks;
 mod bus;
@@ -27,6 +30,7 @@ mod contacts;
 mod cosigning;
 mod devices;
 mod exchange;
+mod housekeeping;
 mod login;
 mod output;
 mod prekeys;
@@ -48,11 +52,13 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Rekeying, Request};
 use rand::CryptoRng;
 
+use self::admin::AfterAdmin;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
+use self::housekeeping::Housekeeping;
 use self::output::Asker;
-pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
+pub use self::output::{AdminId, CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
     Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
@@ -60,6 +66,7 @@ pub use self::query::{
     PrekeysPut, Query, Rekey, Taking, Tidied, Tidying, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
+use crate::admin::Counters;
 use crate::config::Registration;
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
@@ -98,6 +105,8 @@ pub struct Server {
     pending: BTreeMap<QueryId, Pending>,
     outputs: VecDeque<Output>,
     last_query: u64,
+    counters: Counters,
+    housekeeping: Housekeeping,
 }
 
 /// What a query was asked for.
@@ -109,6 +118,12 @@ enum Pending {
     Announcement(Username),
     /// Nothing more.
     Nothing,
+    /// What who runs the server asked.
+    Admin(AdminId, AfterAdmin),
+    /// What has had its time.
+    Tidied,
+    /// The head of the audit trail, to be logged.
+    AuditHead,
     /// A request that goes on.
     Request(Asker, After),
 }
@@ -158,6 +173,8 @@ impl Server {
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
+            counters: Counters::default(),
+            housekeeping: Housekeeping::default(),
         }
     }
 
@@ -208,6 +225,9 @@ impl Server {
                 let handled = self.resume(asker, after, answer, now, rng);
                 self.conclude(asker, handled);
             }
+            Some(Pending::Admin(id, after)) => self.resume_admin(id, after, answer),
+            Some(Pending::Tidied) => Self::tidied(&answer),
+            Some(Pending::AuditHead) => Self::log_audit_head(&answer),
             Some(Pending::Nothing) | None => {}
         }
     }
@@ -237,6 +257,7 @@ impl Server {
     /// The server is about to stop: everybody is told and disconnected.
     pub fn handle_stopping(&mut self, now: Timestamp) {
         tracing::info!(at = %now, "stopping");
+        self.ask_audit_head();
         for conn in self.connections.ids() {
             self.tell(conn, &Event::Stopping {});
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
@@ -381,7 +402,10 @@ impl Server {
         let payload = match handled {
             Ok(Step::Wait) => return,
             Ok(Step::Reply(payload)) => payload,
-            Err(error) => refused(error),
+            Err(error) => {
+                self.counters.refused(error.code);
+                refused(error)
+            }
         };
         let Asker { conn, stream } = asker;
         if self.connections.get(conn).is_some() {
@@ -429,6 +453,7 @@ impl Server {
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.counters.cut(reason);
         self.outputs.push_back(Output::Close { conn, reason });
         self.forget(conn);
     }
