@@ -33,6 +33,10 @@ pub struct Limits {
     pub one_time_prekeys_per_day: u32,
     /// Times that an account may ask for prekeys in 24 hours.
     pub prekey_requests_per_day: u32,
+    /// Accounts that the open invitations of one user are good for; 0: only an admin invites.
+    pub invitations_per_user: u32,
+    /// Days that a user's invitation is good for.
+    pub invitation_days: u32,
     /// Days for which the rows of the audit trail are kept.
     pub audit_days: u32,
 }
@@ -51,6 +55,8 @@ impl Default for Limits {
             one_time_prekeys: 100,
             one_time_prekeys_per_day: 3,
             prekey_requests_per_day: 10_000,
+            invitations_per_user: 0,
+            invitation_days: 7,
             audit_days: 365,
         }
     }

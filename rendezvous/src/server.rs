@@ -16,6 +16,7 @@
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
 //! | `blocks.rs` | `contact.block`, `contact.unblock` |
+//! | `invitations.rs` | `invite.create` |
 //! | `prekeys.rs` | `prekeys.*`, `device.start` |
 //! | `presence.rs` | `presence.watch` |
 //! | `signalling.rs` | `path.offer` |
@@ -31,6 +32,7 @@ mod cosigning;
 mod devices;
 mod exchange;
 mod housekeeping;
+mod invitations;
 mod login;
 mod output;
 mod prekeys;
@@ -49,7 +51,9 @@ use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::Username;
 use parlor_common::identity::{DeviceKey, ServerKey};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Event, MAX_EVENT, Rekeying, Request};
+use parlor_common::wire::rendezvous::{
+    ErrorCode, ErrorReply, Event, Invitation, MAX_EVENT, Rekeying, Request,
+};
 use rand::CryptoRng;
 
 use self::admin::AfterAdmin;
@@ -152,6 +156,7 @@ enum After {
     ContactRequest { from: Username, to: Username },
     ContactAnswer { by: Username, asker: Username },
     ContactRemove { of: Username, contact: Username },
+    InviteCreate(Box<Invitation>),
     Blocked { owner: Username, other: Username },
     HeldGet,
     HeldAck,
@@ -337,7 +342,8 @@ impl Server {
             Request::PrekeysCount {} => self.prekeys_count(asker, now),
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
-            Request::InviteCreate { .. } | Request::Unknown => {
+            Request::InviteCreate { uses } => self.invite_create(asker, uses, now, rng),
+            Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }
@@ -385,6 +391,7 @@ impl Server {
             After::ContactRequest { from, to } => self.contact_requested(&from, &to, &answer),
             After::ContactAnswer { by, asker } => self.contact_answered(&by, &asker, &answer),
             After::ContactRemove { of, contact } => self.contact_removed(&of, &contact, &answer),
+            After::InviteCreate(invitation) => Self::invited(*invitation, &answer),
             After::Blocked { owner, other } => self.contact_blocked(&owner, &other, &answer),
             After::HeldGet => Self::held_got(answer),
             After::HeldAck => Self::held_acked(&answer),

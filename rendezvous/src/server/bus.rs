@@ -138,10 +138,9 @@ mod tests {
 
     use parlor_common::wire::rendezvous::{Done, Present, Request};
 
-    use super::super::testing::{World, card, name, presence};
-    use super::super::{CloseReason, ConnId};
+    use super::super::testing::{World, card, name, params, presence};
+    use super::super::{CloseReason, ConnId, ServerParams};
     use super::*;
-    use crate::limits::Limits;
     use crate::store::Store;
 
     /// A bus between nodes of one process.
@@ -177,12 +176,8 @@ mod tests {
             let node = |own: usize| {
                 let store = Store::open(&path).unwrap();
                 let bus = Shared { queues: Arc::clone(&queues), own };
-                World::node(
-                    NodeId(own.try_into().unwrap()),
-                    store,
-                    Box::new(bus),
-                    Limits::default(),
-                )
+                let node = NodeId(own.try_into().unwrap());
+                World::node(store, Box::new(bus), ServerParams { node, ..params() })
             };
             let nodes = [node(0), node(1)];
             Self { _folder: folder, nodes }

@@ -694,6 +694,8 @@ pub struct InvitationMade {
     pub uses: u32,
     /// The user that makes it; absent for an admin.
     pub by: Option<Username>,
+    /// So many accounts may the open invitations of a user be good for together.
+    pub max_open: u32,
     /// The server's clock.
     pub at: Timestamp,
     /// Until when it is good.

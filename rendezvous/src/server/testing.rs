@@ -11,7 +11,7 @@ use parlor_common::prekey::{DhPublicBytes, KemPublicBytes, PrekeyPair, PrekeyUse
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
     Done, ErrorCode, ErrorReply, Event, Held, HeldItems, LoggedIn, LoginStarted, Presence,
-    RegisterStarted, Registration, Reply, Request,
+    RegisterStarted, Registration, Reply, Request, Ticket,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -56,16 +56,25 @@ impl World {
     }
 
     pub(super) fn over(store: Store, limits: Limits) -> Self {
-        Self::node(NodeId(1), store, Box::new(Loopback::default()), limits)
+        let bus = Box::new(Loopback::default());
+        Self::node(store, bus, ServerParams { limits, ..params() })
+    }
+
+    /// A world of which something is other than usual.
+    pub(super) fn with(change: impl FnOnce(ServerParams) -> ServerParams) -> Self {
+        let (store, bus) = (Store::in_memory().unwrap(), Box::new(Loopback::default()));
+        Self::node(store, bus, change(params()))
+    }
+
+    /// The same database under another server, and later.
+    pub(super) fn restart(self, change: impl FnOnce(ServerParams) -> ServerParams) -> Self {
+        let bus = Box::new(Loopback::default());
+        let world = Self::node(self.store, bus, change(params()));
+        Self { now: self.now, last: self.last, ..world }
     }
 
     /// One of several servers that share a database and a bus.
-    pub(super) fn node(node: NodeId, store: Store, bus: Box<dyn Bus>, limits: Limits) -> Self {
-        // The same secrets in every world, as a restarted server has.
-        let opaque = OpaqueSetup::generate(&mut StdRng::from_seed([1; 32]));
-        let (next_key_hash, registration) = ([8; 32], Policy::Open);
-        let params =
-            ServerParams { key: SERVER, next_key_hash, opaque, registration, limits, node };
+    pub(super) fn node(store: Store, bus: Box<dyn Bus>, params: ServerParams) -> Self {
         Self {
             server: Server::new(params),
             store,
@@ -197,16 +206,21 @@ impl World {
 
     /// First flight of a registration, and what is needed for the last.
     pub(super) fn start_registration(&mut self, conn: ConnId, as_name: &str) -> Vec<u8> {
+        self.try_start_registration(conn, as_name, None).unwrap()
+    }
+
+    fn try_start_registration(
+        &mut self,
+        conn: ConnId,
+        as_name: &str,
+        ticket: Option<Ticket>,
+    ) -> Result<Vec<u8>, ErrorReply> {
         let mut rng = StdRng::from_seed([3; 32]);
-        let exchange = |message: Vec<u8>| {
-            let request = Request::RegisterStart {
-                name: name(as_name),
-                message: message.into(),
-                ticket: None,
-            };
-            self.call::<RegisterStarted>(conn, &request).message.0
-        };
-        client::register(PASSWORD, &name(as_name), &SERVER, &mut rng, exchange).0
+        let (message, state) = client::start_registration(PASSWORD, &mut rng);
+        let message = message.into();
+        let request = Request::RegisterStart { name: name(as_name), message, ticket };
+        let started = self.try_call::<RegisterStarted>(conn, &request)?;
+        Ok(state.finish(PASSWORD, &started.message.0, &name(as_name), &SERVER, &mut rng).0)
     }
 
     pub(super) fn try_register(
@@ -215,7 +229,18 @@ impl World {
         name: &str,
         devices: SignedDeviceList,
     ) -> Result<Done, ErrorReply> {
-        let upload = self.start_registration(conn, name).into();
+        self.register_with(conn, name, devices, None)
+    }
+
+    /// The same, with something to be let in by.
+    pub(super) fn register_with(
+        &mut self,
+        conn: ConnId,
+        name: &str,
+        devices: SignedDeviceList,
+        ticket: Option<Ticket>,
+    ) -> Result<Done, ErrorReply> {
+        let upload = self.try_start_registration(conn, name, ticket)?.into();
         let (account_box, recovery_box) = (vec![7; 60].into(), vec![8; 60].into());
         let registration = Registration { upload, devices, account_box, recovery_box };
         self.try_call(conn, &Request::RegisterFinish(Box::new(registration)))
@@ -283,6 +308,18 @@ impl World {
 
     pub(super) fn held(&mut self, conn: ConnId) -> Vec<Held> {
         self.call::<HeldItems>(conn, &Request::HeldGet {}).items
+    }
+}
+
+/// What every server of these tests is: the same secrets, as a restarted server has.
+pub(super) fn params() -> ServerParams {
+    ServerParams {
+        key: SERVER,
+        next_key_hash: [8; 32],
+        opaque: OpaqueSetup::generate(&mut StdRng::from_seed([1; 32])),
+        registration: Policy::Open,
+        limits: Limits::default(),
+        node: NodeId(1),
     }
 }
 

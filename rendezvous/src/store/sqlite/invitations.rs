@@ -3,7 +3,7 @@
 use parlor_common::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::accounts::{find, parse_name};
+use super::accounts::{AccountId, find, parse_name};
 use super::{QueryError, Tables, loaded, stored};
 use crate::admin::KnownInvitation;
 use crate::invitation::{InvitationHash, InvitationId};
@@ -60,6 +60,12 @@ fn create(db: &Connection, made: &InvitationMade) -> Result<bool, QueryError> {
     if made.by.is_some() && by.is_none() {
         return Ok(false);
     }
+    if let Some(by) = by {
+        let open = open_uses(db, by.id, made.at)?.saturating_add(u64::from(made.uses));
+        if open > u64::from(made.max_open) {
+            return Ok(false);
+        }
+    }
     let mut statement = db.prepare_cached(
         "INSERT OR IGNORE INTO invitations (id, code_hash, uses, made_at, expires_at, made_by)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -69,6 +75,16 @@ fn create(db: &Connection, made: &InvitationMade) -> Result<bool, QueryError> {
     let by = by.map(|row| row.id.0);
     let kept = statement.execute(params![id.as_str(), hash, made.uses, at, expires_at, by])?;
     Ok(kept > 0)
+}
+
+/// How many accounts the invitations of a user still let in.
+fn open_uses(db: &Connection, by: AccountId, at: Timestamp) -> Result<u64, QueryError> {
+    let mut statement = db.prepare_cached(
+        "SELECT coalesce(sum(uses - used), 0) FROM invitations
+         WHERE made_by = ?1 AND expires_at > ?2 AND revoked_at IS NULL",
+    )?;
+    let at = stored(at.as_millis());
+    Ok(statement.query_row(params![by.0, at], |row| row.get(0).map(loaded))?)
 }
 
 fn list(
@@ -126,7 +142,14 @@ mod tests {
 
     fn make(store: &mut Store, seed: u8, uses: u32, by: Option<&str>) -> bool {
         let by = by.map(|name| name.parse().unwrap());
-        let made = InvitationMade { hash: hash(seed), uses, by, at: at(1), expires_at: at(100) };
+        let made = InvitationMade {
+            hash: hash(seed),
+            uses,
+            by,
+            max_open: 5,
+            at: at(1),
+            expires_at: at(100),
+        };
         let answer = ask(store, Query::CreateInvitation(Box::new(made)));
         let Answer::InvitationKept(kept) = answer else { panic!("{answer:?}") };
         kept
@@ -152,6 +175,19 @@ mod tests {
         assert!(used(&store, 1, 99));
         assert!(!used(&store, 1, 3));
         assert_eq!((list(&mut store)[0].uses, list(&mut store)[0].used), (2, 2));
+    }
+
+    #[test]
+    fn a_user_makes_as_many_as_are_allowed_and_more_when_they_are_used() {
+        let mut store = Store::in_memory().unwrap();
+        ask(&mut store, account("alice", 1));
+        assert!(make(&mut store, 1, 3, Some("alice")));
+        assert!(!make(&mut store, 2, 3, Some("alice")));
+        assert!(make(&mut store, 3, 2, Some("alice")));
+        assert!(!make(&mut store, 4, 1, Some("alice")));
+        assert!(used(&store, 1, 2));
+        assert!(make(&mut store, 4, 1, Some("alice")));
+        assert!(!make(&mut store, 5, 1, Some("ghost")));
     }
 
     #[test]
