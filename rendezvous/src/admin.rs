@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::ErrorCode;
+use parlor_common::wire::rendezvous::{ErrorCode, Invitation};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Page;
@@ -78,6 +78,23 @@ pub enum AdminRequest {
     Status {},
 }
 
+impl AdminRequest {
+    /// Whether asking it again, where nobody knows whether it was done, comes to the same.
+    pub const fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::UserDelete { .. } | Self::InviteCreate { .. } => false,
+            Self::UserList { .. }
+            | Self::UserShow { .. }
+            | Self::UserChange { .. }
+            | Self::InviteList { .. }
+            | Self::InviteRevoke { .. }
+            | Self::AuditNewest { .. }
+            | Self::AuditAfter { .. }
+            | Self::Status {} => true,
+        }
+    }
+}
+
 /// A change of a user.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,7 +129,7 @@ pub enum AdminAnswer {
     /// A user.
     User(Box<User>),
     /// The new invitation.
-    Invitation(NewInvitation),
+    Invitation(Invitation),
     /// Invitations, [`PAGE`] at most.
     Invitations(Vec<KnownInvitation>),
     /// Rows of the audit trail, [`PAGE`] at most.
@@ -209,17 +226,6 @@ pub struct UserTries {
     pub failures: u32,
     /// Until when no try is taken, if it is locked.
     pub locked_until: Option<Timestamp>,
-}
-
-/// An invitation that was just made.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct NewInvitation {
-    /// The code, which is kept nowhere.
-    pub code: String,
-    /// For so many accounts.
-    pub uses: u32,
-    /// Until when.
-    pub expires_at: Timestamp,
 }
 
 /// An invitation as it is kept.

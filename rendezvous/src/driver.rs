@@ -14,7 +14,7 @@ mod reset;
 mod turns;
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -128,7 +128,8 @@ impl Rendezvous {
         let registration =
             config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
         let mut rng = StdRng::try_from_rng(&mut SysRng)?;
-        let Kept { folder, store, keys, opaque } = Kept::open(&config.data, &mut rng)?;
+        let open = DataFolder::open_for_server;
+        let Kept { folder, store, keys, opaque } = Kept::open(&config.data, open, &mut rng)?;
         let listening = |error| StartError::Listen { address: config.listen, error };
         let endpoint = bind(config.listen, &keys, listening)?;
         let address = endpoint.local_addr().map_err(listening)?;
@@ -237,10 +238,14 @@ struct Kept {
 }
 
 impl Kept {
-    fn open(place: &DataPlace, rng: &mut StdRng) -> Result<Self, StartError> {
+    fn open(
+        place: &DataPlace,
+        open: fn(&Path) -> Result<DataFolder, FolderError>,
+        rng: &mut StdRng,
+    ) -> Result<Self, StartError> {
         match place {
             DataPlace::Folder(path) => {
-                let folder = DataFolder::open(path)?;
+                let folder = open(path)?;
                 let (keys, opaque) = (folder.server_keys(rng)?, folder.opaque(rng)?);
                 let store = Store::open(&folder.database()?)?;
                 Ok(Self { folder: Some(folder), store, keys, opaque })

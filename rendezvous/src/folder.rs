@@ -3,6 +3,8 @@
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rand::CryptoRng;
 use thiserror::Error;
@@ -11,6 +13,10 @@ use zeroize::Zeroizing;
 use crate::keys::ServerKeys;
 use crate::opaque::OpaqueSetup;
 use crate::store;
+
+/// How often, and for how long each time, a server waits for a command to end: a second.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 const LOCK: &str = "lock";
 const SERVER_KEY: &str = "server.key";
@@ -99,6 +105,17 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(&lock, error)),
         }
+    }
+
+    /// Opens the folder as a server does: a command that has it open is waited for.
+    pub fn open_for_server(path: &Path) -> Result<Self, FolderError> {
+        for _ in 0..TRIES {
+            match Self::open(path) {
+                Err(FolderError::InUse(_)) => thread::sleep(PAUSE),
+                opened => return opened,
+            }
+        }
+        Self::open(path)
     }
 
     /// Where it is.

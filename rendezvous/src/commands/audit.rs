@@ -26,8 +26,8 @@ pub(super) fn run(config: &Config, what: AuditCommand, json: bool) -> Result<(),
 }
 
 /// Prints the newest rows; returns the number of the last.
-fn tail(core: &mut Core, limit: u32, json: bool) -> Result<u64, CommandError> {
-    let newest = page(core, AdminRequest::AuditNewest { limit: limit.min(PAGE) })?;
+fn tail(core: &mut Core<'_>, limit: u32, json: bool) -> Result<u64, CommandError> {
+    let newest = page(core, &AdminRequest::AuditNewest { limit: limit.min(PAGE) })?;
     if limit <= PAGE {
         return print_rows(&newest, 0, json);
     }
@@ -36,9 +36,9 @@ fn tail(core: &mut Core, limit: u32, json: bool) -> Result<u64, CommandError> {
 }
 
 /// Prints all rows after one; returns the number of the last.
-fn print_after(core: &mut Core, mut seq: u64, json: bool) -> Result<u64, CommandError> {
+fn print_after(core: &mut Core<'_>, mut seq: u64, json: bool) -> Result<u64, CommandError> {
     loop {
-        let page = page(core, AdminRequest::AuditAfter { seq })?;
+        let page = page(core, &AdminRequest::AuditAfter { seq })?;
         if page.rows.is_empty() {
             return Ok(seq);
         }
@@ -63,7 +63,7 @@ fn follow_from(config: &Config, mut last: u64, json: bool) -> Result<(), Command
     })
 }
 
-fn page(core: &mut Core, request: AdminRequest) -> Result<Page, CommandError> {
+fn page(core: &mut Core<'_>, request: &AdminRequest) -> Result<Page, CommandError> {
     let AdminAnswer::Audit(page) = core.ask(request)? else { return Err(CommandError::NoAnswer) };
     Ok(page)
 }
@@ -94,10 +94,10 @@ fn to_text(row: &Row) -> String {
     format!("{seq:>6} {at} {}{account}{source}{}", Visible(event), field("reason", reason))
 }
 
-fn verify(core: &mut Core, claim: Option<Claim>, json: bool) -> Result<(), CommandError> {
+fn verify(core: &mut Core<'_>, claim: Option<Claim>, json: bool) -> Result<(), CommandError> {
     let mut chain = Chain::new(claim);
     let head = loop {
-        let page = page(core, AdminRequest::AuditAfter { seq: chain.last_seq() })?;
+        let page = page(core, &AdminRequest::AuditAfter { seq: chain.last_seq() })?;
         for row in &page.rows {
             chain.feed(row)?;
         }

@@ -1,18 +1,19 @@
 //! `invite`: who may register here.
 
 use parlor_common::link::{Link, Target};
+use parlor_common::wire::rendezvous::Invitation;
 use serde_json::json;
 
 use super::reach::Core;
 use super::{CommandError, link, print_json, print_line};
-use crate::admin::{AdminAnswer, AdminRequest, KnownInvitation, NewInvitation, PAGE};
+use crate::admin::{AdminAnswer, AdminRequest, KnownInvitation, PAGE};
 use crate::args::InviteCommand;
 use crate::config::Config;
 use crate::invitation::InvitationId;
 
 pub(super) fn run(
     config: &Config,
-    core: &mut Core,
+    core: &mut Core<'_>,
     what: InviteCommand,
     json: bool,
 ) -> Result<(), CommandError> {
@@ -25,13 +26,13 @@ pub(super) fn run(
 
 fn create(
     config: &Config,
-    core: &mut Core,
+    core: &mut Core<'_>,
     (uses, days): (u32, u32),
     json: bool,
 ) -> Result<(), CommandError> {
-    let answer = core.ask(AdminRequest::InviteCreate { uses, days })?;
+    let answer = core.ask(&AdminRequest::InviteCreate { uses, days })?;
     let AdminAnswer::Invitation(invitation) = answer else { return Err(CommandError::NoAnswer) };
-    let NewInvitation { code, uses, expires_at } = invitation;
+    let Invitation { code, uses, expires_at } = invitation;
     let target = Target::Invitation { code: code.clone() };
     let link = Link { target, ..link::find(config)? };
     let expires_at = expires_at.to_string();
@@ -45,10 +46,10 @@ fn create(
     print_line(&format!("lets in {uses}, until {expires_at}"))
 }
 
-fn list(core: &mut Core, json: bool) -> Result<(), CommandError> {
+fn list(core: &mut Core<'_>, json: bool) -> Result<(), CommandError> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let answer = core.ask(AdminRequest::InviteList { after: after.take() })?;
+        let answer = core.ask(&AdminRequest::InviteList { after: after.take() })?;
         let AdminAnswer::Invitations(page) = answer else { return Err(CommandError::NoAnswer) };
         let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
         after = page.last().map(|invitation| invitation.id.clone());
@@ -79,9 +80,9 @@ fn print(invitation: &KnownInvitation, json: bool) -> Result<(), CommandError> {
     print_line(&format!("{id} used {used} of {uses}, until {expires_at}, made by {by}{state}"))
 }
 
-fn revoke(core: &mut Core, id: InvitationId, json: bool) -> Result<(), CommandError> {
+fn revoke(core: &mut Core<'_>, id: InvitationId, json: bool) -> Result<(), CommandError> {
     let text = id.to_string();
-    core.ask(AdminRequest::InviteRevoke { id })?;
+    core.ask(&AdminRequest::InviteRevoke { id })?;
     if json {
         return print_json(&json!({ "id": text, "done": "revoked" }));
     }

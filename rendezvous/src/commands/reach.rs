@@ -16,21 +16,55 @@ const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The core, wherever it is.
-pub(super) enum Core {
+pub(super) struct Core<'a> {
+    config: &'a Config,
+    way: Way,
+}
+
+enum Way {
     #[cfg(unix)]
     Running(socket::Running),
     Offline(Box<Offline>),
 }
 
-impl Core {
-    pub(super) fn reach(config: &Config) -> Result<Self, CommandError> {
+impl<'a> Core<'a> {
+    pub(super) fn reach(config: &'a Config) -> Result<Self, CommandError> {
+        Ok(Self { config, way: Way::find(config)? })
+    }
+
+    /// Whether a server runs.
+    pub(super) const fn is_running(&self) -> bool {
+        match self.way {
+            #[cfg(unix)]
+            Way::Running(_) => true,
+            Way::Offline(_) => false,
+        }
+    }
+
+    pub(super) fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, CommandError> {
+        let mut reply = self.way.ask(request)?;
+        if reply.is_none() && request.may_be_repeated() {
+            // The server ended meanwhile, and the next one may be there.
+            self.way = Way::find(self.config)?;
+            reply = self.way.ask(request)?;
+        }
+        match reply {
+            Some(AdminReply::Ok(answer)) => Ok(answer),
+            Some(AdminReply::Error(error)) => Err(CommandError::Refused(error)),
+            None => Err(CommandError::NoAnswer),
+        }
+    }
+}
+
+impl Way {
+    fn find(config: &Config) -> Result<Self, CommandError> {
         let DataPlace::Folder(folder) = &config.data else { return Err(CommandError::NoServer) };
         if !folder.join(store::FILE).exists() {
             return Err(CommandError::NoServer);
         }
         for _ in 0..TRIES {
-            if let Some(core) = Self::try_reach(folder, config)? {
-                return Ok(core);
+            if let Some(way) = Self::try_find(folder, config)? {
+                return Ok(way);
             }
             // A server has the folder, and no socket: it is starting, or stopping.
             thread::sleep(PAUSE);
@@ -38,7 +72,7 @@ impl Core {
         Err(FolderError::Silent(folder.clone()).into())
     }
 
-    fn try_reach(folder: &Path, config: &Config) -> Result<Option<Self>, CommandError> {
+    fn try_find(folder: &Path, config: &Config) -> Result<Option<Self>, CommandError> {
         #[cfg(unix)]
         if let Some(running) = socket::Running::find(folder)? {
             return Ok(Some(Self::Running(running)));
@@ -50,25 +84,12 @@ impl Core {
         }
     }
 
-    /// Whether a server runs.
-    pub(super) const fn is_running(&self) -> bool {
+    /// The reply; nothing if the server ended before.
+    fn ask(&mut self, request: &AdminRequest) -> Result<Option<AdminReply>, CommandError> {
         match self {
             #[cfg(unix)]
-            Self::Running(_) => true,
-            Self::Offline(_) => false,
-        }
-    }
-
-    pub(super) fn ask(&mut self, request: AdminRequest) -> Result<AdminAnswer, CommandError> {
-        let reply = match self {
-            #[cfg(unix)]
-            Self::Running(running) => running.ask(&request)?,
-            Self::Offline(offline) => offline.ask(request),
-        };
-        match reply {
-            Some(AdminReply::Ok(answer)) => Ok(answer),
-            Some(AdminReply::Error(error)) => Err(CommandError::Refused(error)),
-            None => Err(CommandError::NoAnswer),
+            Self::Running(running) => Ok(running.ask(request)?),
+            Self::Offline(offline) => Ok(offline.ask(request.clone())),
         }
     }
 }
@@ -102,26 +123,31 @@ mod socket {
 
         /// Its reply; nothing if it ended before.
         pub(super) fn ask(&self, request: &AdminRequest) -> io::Result<Option<AdminReply>> {
-            let mut stream = match UnixStream::connect(self.0.path()) {
-                Err(error) if is_nobody(&error) => return Ok(None),
-                stream => stream?,
-            };
+            match self.exchange(request) {
+                Ok(reply) if reply.is_empty() => Ok(None),
+                Ok(reply) => Ok(Some(serde_json::from_slice(&reply)?)),
+                Err(error) if is_nobody(&error) || has_gone(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+
+        fn exchange(&self, request: &AdminRequest) -> io::Result<Vec<u8>> {
+            let mut stream = UnixStream::connect(self.0.path())?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             let mut line = serde_json::to_vec(request)?;
             line.push(b'\n');
-            if let Err(error) = stream.write_all(&line) {
-                return if error.kind() == io::ErrorKind::BrokenPipe {
-                    Ok(None)
-                } else {
-                    Err(error)
-                };
-            }
+            stream.write_all(&line)?;
             let bound = u64::try_from(MAX_ADMIN_REPLY).unwrap_or(u64::MAX);
             let mut reply = Vec::new();
             BufReader::new(stream).take(bound).read_until(b'\n', &mut reply)?;
-            if reply.is_empty() { Ok(None) } else { Ok(Some(serde_json::from_slice(&reply)?)) }
+            Ok(reply)
         }
+    }
+
+    /// Whether who listened there has ended.
+    fn has_gone(error: &io::Error) -> bool {
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
     }
 
     /// Whether nobody listens there.

@@ -8,9 +8,9 @@ use super::reach::Core;
 use super::{CommandError, print_json, print_line};
 use crate::admin::{AdminAnswer, AdminRequest, Counters, Status};
 
-pub(super) fn run(core: &mut Core, json: bool) -> Result<(), CommandError> {
+pub(super) fn run(core: &mut Core<'_>, json: bool) -> Result<(), CommandError> {
     let running = core.is_running();
-    let AdminAnswer::Status(status) = core.ask(AdminRequest::Status {})? else {
+    let AdminAnswer::Status(status) = core.ask(&AdminRequest::Status {})? else {
         return Err(CommandError::NoAnswer);
     };
     let Status { connections, accounts, online, counters } = *status;

@@ -13,7 +13,7 @@ use super::{CommandError, print_json, print_line};
 use crate::admin::{AdminAnswer, AdminRequest, PAGE, User, UserChange, UserLine};
 use crate::args::UserCommand;
 
-pub(super) fn run(core: &mut Core, what: UserCommand, json: bool) -> Result<(), CommandError> {
+pub(super) fn run(core: &mut Core<'_>, what: UserCommand, json: bool) -> Result<(), CommandError> {
     match what {
         UserCommand::List => list(core, json),
         UserCommand::Show { name } => show(core, name, json),
@@ -25,7 +25,7 @@ pub(super) fn run(core: &mut Core, what: UserCommand, json: bool) -> Result<(), 
 }
 
 fn change(
-    core: &mut Core,
+    core: &mut Core<'_>,
     name: &Username,
     change: UserChange,
     json: bool,
@@ -35,13 +35,13 @@ fn change(
         UserChange::Enable => "enabled",
         UserChange::Unlock => "unlocked",
     };
-    core.ask(AdminRequest::UserChange { name: name.clone(), change })?;
+    core.ask(&AdminRequest::UserChange { name: name.clone(), change })?;
     say(name, done, json)
 }
 
-fn delete(core: &mut Core, name: &Username, yes: bool, json: bool) -> Result<(), CommandError> {
+fn delete(core: &mut Core<'_>, name: &Username, yes: bool, json: bool) -> Result<(), CommandError> {
     confirm(name, yes)?;
-    core.ask(AdminRequest::UserDelete { name: name.clone() })?;
+    core.ask(&AdminRequest::UserDelete { name: name.clone() })?;
     say(name, "deleted", json)
 }
 
@@ -87,10 +87,10 @@ impl From<UserLine> for Line {
     }
 }
 
-fn list(core: &mut Core, json: bool) -> Result<(), CommandError> {
+fn list(core: &mut Core<'_>, json: bool) -> Result<(), CommandError> {
     let mut after = None;
     loop {
-        let answer = core.ask(AdminRequest::UserList { after: after.take() })?;
+        let answer = core.ask(&AdminRequest::UserList { after: after.take() })?;
         let AdminAnswer::Users(users) = answer else { return Err(CommandError::NoAnswer) };
         let is_last = users.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
         after = users.last().map(|user| user.name.clone());
@@ -120,8 +120,8 @@ impl Line {
     }
 }
 
-fn show(core: &mut Core, name: Username, json: bool) -> Result<(), CommandError> {
-    let answer = core.ask(AdminRequest::UserShow { name })?;
+fn show(core: &mut Core<'_>, name: Username, json: bool) -> Result<(), CommandError> {
+    let answer = core.ask(&AdminRequest::UserShow { name })?;
     let AdminAnswer::User(user) = answer else { return Err(CommandError::NoAnswer) };
     if json { print_json(&to_json(*user)) } else { print_user(&user) }
 }

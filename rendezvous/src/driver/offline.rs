@@ -26,7 +26,8 @@ impl Offline {
     /// Opens the data folder, unless a server has it.
     pub(crate) fn open(config: &Config) -> Result<Self, StartError> {
         let mut rng = StdRng::try_from_rng(&mut SysRng)?;
-        let Kept { folder, store, keys, opaque } = Kept::open(&config.data, &mut rng)?;
+        let Kept { folder, store, keys, opaque } =
+            Kept::open(&config.data, DataFolder::open, &mut rng)?;
         // Nobody registers meanwhile.
         let registration = Registration::Invite;
         let server = Server::new(params(config, registration, &keys, opaque, &mut rng));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::AccountChange;
+use parlor_common::wire::rendezvous::{AccountChange, Invitation};
 use rand::CryptoRng;
 
 use super::bus::Notice;
@@ -13,8 +13,8 @@ use super::output::{AdminId, Output};
 use super::query::{Answer, InvitationMade, Query};
 use super::{Pending, Server};
 use crate::admin::{
-    AdminAnswer, AdminError, AdminErrorCode, AdminReply, AdminRequest, NewInvitation, PAGE, Status,
-    User, UserChange, UserLine,
+    AdminAnswer, AdminError, AdminErrorCode, AdminReply, AdminRequest, PAGE, Status, User,
+    UserChange, UserLine,
 };
 use crate::audit::{AuditEvent, Entry};
 use crate::invitation::InvitationCode;
@@ -28,7 +28,7 @@ pub(super) enum AfterAdmin {
     UserShow,
     UserChange(UserChange),
     UserDelete(Username),
-    InviteCreate(NewInvitation),
+    InviteCreate(Invitation),
     InviteList,
     InviteRevoke,
     Audit,
@@ -156,8 +156,9 @@ fn delete_user(name: Username, at: Timestamp) -> (Query, AfterAdmin) {
 fn invite(uses: u32, days: u32, at: Timestamp, rng: &mut dyn CryptoRng) -> (Query, AfterAdmin) {
     let code = InvitationCode::generate(rng);
     let expires_at = at + DAY.saturating_mul(days);
-    let made = InvitationMade { hash: code.hash(), uses, by: None, at, expires_at };
-    let invitation = NewInvitation { code: code.expose(), uses, expires_at };
+    let (hash, max_open) = (code.hash(), u32::MAX);
+    let made = InvitationMade { hash, uses, by: None, max_open, at, expires_at };
+    let invitation = Invitation { code: code.expose(), uses, expires_at };
     (Query::CreateInvitation(Box::new(made)), AfterAdmin::InviteCreate(invitation))
 }
 
