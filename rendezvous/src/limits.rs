@@ -75,6 +75,8 @@ pub struct Limits {
     pub audited_refusals_at_once: u32,
     /// And in a minute after that.
     pub audited_refusals_per_minute: u32,
+    /// Days for which the rows of the audit trail are kept.
+    pub audit_days: u32,
 }
 
 impl Default for Limits {
@@ -109,6 +111,7 @@ impl Default for Limits {
             login_tries_kept: 100_000,
             audited_refusals_at_once: 200,
             audited_refusals_per_minute: 20,
+            audit_days: 365,
         }
     }
 }

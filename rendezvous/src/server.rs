@@ -10,6 +10,8 @@
 //! | `registration.rs` | `register.*` |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
+//! | `admin.rs` | none: what who runs the server asks |
+//! | `housekeeping.rs` | none: what the server does by itself |
 //! | `devices.rs` | `user.get`, `device.*` but for the next |
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
@@ -20,6 +22,7 @@
 //! | `signalling.rs` | `path.offer` |
 
 mod account;
+mod admin;
 mod arrivals;
 mod blocks;
 mod bus;
@@ -28,6 +31,7 @@ mod contacts;
 mod cosigning;
 mod devices;
 mod exchange;
+mod housekeeping;
 mod invitations;
 mod login;
 mod output;
@@ -53,11 +57,13 @@ use parlor_common::wire::rendezvous::{
 };
 use rand::CryptoRng;
 
+use self::admin::AfterAdmin;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
+use self::housekeeping::Housekeeping;
 use self::output::Asker;
-pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
+pub use self::output::{AdminId, CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
     Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
@@ -67,6 +73,7 @@ pub use self::query::{
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 pub use self::sources::Source;
 pub(crate) use self::sources::Sources;
+use crate::admin::Counters;
 use crate::config::Registration;
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
@@ -105,6 +112,8 @@ pub struct Server {
     pending: BTreeMap<QueryId, Pending>,
     outputs: VecDeque<Output>,
     last_query: u64,
+    counters: Counters,
+    housekeeping: Housekeeping,
 }
 
 /// What a query was asked for.
@@ -116,6 +125,12 @@ enum Pending {
     Announcement(Username),
     /// Nothing more.
     Nothing,
+    /// What who runs the server asked.
+    Admin(AdminId, AfterAdmin),
+    /// What has had its time.
+    Tidied,
+    /// The head of the audit trail, to be logged.
+    AuditHead,
     /// A request that goes on.
     Request(Asker, After),
 }
@@ -167,6 +182,8 @@ impl Server {
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
+            counters: Counters::default(),
+            housekeeping: Housekeeping::default(),
         }
     }
 
@@ -217,6 +234,9 @@ impl Server {
                 let handled = self.resume(asker, after, answer, now, rng);
                 self.conclude(asker, handled);
             }
+            Some(Pending::Admin(id, after)) => self.resume_admin(id, after, answer),
+            Some(Pending::Tidied) => Self::tidied(&answer),
+            Some(Pending::AuditHead) => Self::log_audit_head(&answer),
             Some(Pending::Nothing) | None => {}
         }
     }
@@ -246,6 +266,7 @@ impl Server {
     /// The server is about to stop: everybody is told and disconnected.
     pub fn handle_stopping(&mut self, now: Timestamp) {
         tracing::info!(at = %now, "stopping");
+        self.ask_audit_head();
         for conn in self.connections.ids() {
             self.tell(conn, &Event::Stopping {});
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
@@ -395,7 +416,10 @@ impl Server {
         let payload = match handled {
             Ok(Step::Wait) => return,
             Ok(Step::Reply(payload)) => payload,
-            Err(error) => refused(error),
+            Err(error) => {
+                self.counters.refused(error.code);
+                refused(error)
+            }
         };
         let Asker { conn, stream } = asker;
         if self.connections.get(conn).is_some() {
@@ -443,6 +467,7 @@ impl Server {
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.counters.cut(reason);
         self.outputs.push_back(Output::Close { conn, reason });
         self.forget(conn);
     }

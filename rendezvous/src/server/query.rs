@@ -329,8 +329,8 @@ pub enum Answer {
     Audit(Page),
     /// Users.
     Users(Vec<UserLine>),
-    /// A user, if there is one of that name, and the keys of its devices in their order.
-    User(Option<Box<(User, Vec<DeviceKey>)>>),
+    /// A user, if there is one of that name.
+    User(Option<Box<User>>),
     /// The devices of the user that was changed, if there is one of that name.
     UserChanged(Option<Vec<DeviceKey>>),
     /// How many there are.

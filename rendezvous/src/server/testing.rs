@@ -20,10 +20,11 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bus, CloseReason, ConnId, Loopback, NodeId, Output, Query, QueryId, Server, ServerParams,
-    StreamId,
+    AdminId, Bus, CloseReason, ConnId, Loopback, NodeId, Output, Query, QueryId, Server,
+    ServerParams, StreamId,
 };
-use crate::admin::UserChange;
+use crate::admin::{AdminAnswer, AdminErrorCode, AdminReply, AdminRequest, PAGE, UserChange};
+use crate::audit::Row;
 use crate::config::Registration as Policy;
 use crate::limits::Limits;
 use crate::opaque::{Binding, OpaqueSetup, client};
@@ -46,6 +47,7 @@ pub(super) struct World {
     events: BTreeMap<ConnId, Vec<Event>>,
     closed: BTreeMap<ConnId, CloseReason>,
     replies: BTreeMap<(ConnId, StreamId), Vec<u8>>,
+    admin: Option<AdminReply>,
 }
 
 impl World {
@@ -88,6 +90,7 @@ impl World {
             events: BTreeMap::new(),
             closed: BTreeMap::new(),
             replies: BTreeMap::new(),
+            admin: None,
         }
     }
 
@@ -121,6 +124,7 @@ impl World {
         for output in settle(server, store, bus.as_mut(), *now, rng) {
             match output {
                 Output::Query(..) | Output::Publish(_) => panic!("settled"),
+                Output::Admin { reply, .. } => assert!(self.admin.replace(reply).is_none()),
                 Output::Reply { conn, stream, payload } => {
                     assert!(self.replies.insert((conn, stream), payload).is_none());
                 }
@@ -169,6 +173,31 @@ impl World {
 
     pub(super) fn refused(&mut self, conn: ConnId, request: &Request) -> ErrorCode {
         self.try_call::<serde_json::Value>(conn, request).unwrap_err().code
+    }
+
+    /// Asks as who runs the server.
+    pub(super) fn try_admin(
+        &mut self,
+        request: AdminRequest,
+    ) -> Result<AdminAnswer, AdminErrorCode> {
+        self.last += 1;
+        self.server.handle_admin(AdminId(self.last), request, self.now, &mut self.rng);
+        self.settle();
+        match self.admin.take().unwrap_or_else(|| panic!("no reply")) {
+            AdminReply::Ok(answer) => Ok(answer),
+            AdminReply::Error(error) => Err(error.code),
+        }
+    }
+
+    pub(super) fn admin(&mut self, request: AdminRequest) -> AdminAnswer {
+        self.try_admin(request).unwrap()
+    }
+
+    /// The rows of the audit trail.
+    pub(super) fn trail(&mut self) -> Vec<Row> {
+        let answer = self.admin(AdminRequest::AuditNewest { limit: PAGE });
+        let AdminAnswer::Audit(page) = answer else { panic!("{answer:?}") };
+        page.rows
     }
 
     /// The events of a connection since the last look.

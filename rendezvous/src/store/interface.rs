@@ -214,8 +214,14 @@ pub trait HeldItems {
 /// The audit trail: rows are only ever added at its end, each after its predecessor, and removed
 /// only at its start, where an anchor says so.
 pub trait Audit {
-    /// Writes an entry down, as the row that follows the head, and moves the head to it.
-    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError>;
+    /// Writes an entry down, and logs it if it is a refusal.
+    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError> {
+        entry.log_refusal();
+        self.insert_audit(entry)
+    }
+
+    /// Adds the row that follows the head, and moves the head to it.
+    fn insert_audit(&self, entry: &Entry) -> Result<Row, QueryError>;
 
     /// The rows after the one of number `seq`, at most `limit`.
     fn audit_after(&self, seq: u64, limit: u32) -> Result<Page, QueryError>;
@@ -234,12 +240,8 @@ pub trait Users {
     /// The users after `after` by name, at most `limit`.
     fn users(&self, after: Option<&Username>, limit: u32) -> Result<Vec<UserLine>, QueryError>;
 
-    /// All that is known of a user, and the keys of its devices.
-    fn user(
-        &self,
-        name: &Username,
-        at: Timestamp,
-    ) -> Result<Option<Box<(User, Vec<DeviceKey>)>>, QueryError>;
+    /// All that is known of a user.
+    fn user(&self, name: &Username, at: Timestamp) -> Result<Option<Box<User>>, QueryError>;
 
     /// The keys of a user's devices, if there is such a user.
     fn devices_of_user(&self, name: &Username) -> Result<Option<Vec<DeviceKey>>, QueryError>;
