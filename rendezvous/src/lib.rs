@@ -17,12 +17,14 @@
 //! | [`invitation`] | invitation codes |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
 //! | [`config`], [`limits`] | what the server is told |
+//! | [`bucket`] | how often something may happen |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
 //! | [`args`], [`commands`] | the command line |
 
 pub mod admin;
 pub mod args;
 pub mod audit;
+pub mod bucket;
 pub mod commands;
 pub mod config;
 mod driver;

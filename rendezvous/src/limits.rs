@@ -4,6 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 /// The `[limits]` of the configuration.
+///
+/// What is counted by the minute is a bucket of two numbers: `…_at_once` tokens when it is full (0
+/// counts as 1, what is beyond a million as that), and `…_per_minute` that come back (0 counts as
+/// 1). Whoever finds it empty is told until when. The defaults let a script run `parlor send` four
+/// times a second.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -41,6 +46,39 @@ pub struct Limits {
     pub invitations_per_user: u32,
     /// Days that a user's invitation is good for.
     pub invitation_days: u32,
+    /// Requests of any kind by one account, or of one source by devices without an account.
+    pub requests_at_once: u32,
+    /// See `requests_at_once`.
+    pub requests_per_minute: u32,
+    /// Accounts that one account may look up, by `user.get` or `prekeys.get`: all of its contacts,
+    /// twice over.
+    pub lookups_at_once: u32,
+    /// See `lookups_at_once`.
+    pub lookups_per_minute: u32,
+    /// Contact requests of one account, repetitions included.
+    pub contact_requests_at_once: u32,
+    /// See `contact_requests_at_once`.
+    pub contact_requests_per_minute: u32,
+    /// Path offers of one account: one to each contact, twice over.
+    pub offers_at_once: u32,
+    /// See `offers_at_once`.
+    pub offers_per_minute: u32,
+    /// `prekeys.put` of one account, up to 64 KiB each.
+    pub prekeys_put_at_once: u32,
+    /// See `prekeys_put_at_once`.
+    pub prekeys_put_per_minute: u32,
+    /// Invitations that one account makes.
+    pub invitations_at_once: u32,
+    /// See `invitations_at_once`.
+    pub invitations_per_minute: u32,
+    /// Registrations that are begun by all together: what half a core does.
+    pub registrations_in_all_at_once: u32,
+    /// See `registrations_in_all_at_once`.
+    pub registrations_in_all_per_minute: u32,
+    /// Logins that are begun by all strangers together: what half a core does.
+    pub logins_in_all_at_once: u32,
+    /// See `logins_in_all_at_once`.
+    pub logins_in_all_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -60,6 +98,22 @@ impl Default for Limits {
             prekey_requests_per_day: 10_000,
             invitations_per_user: 0,
             invitation_days: 7,
+            requests_at_once: 6_000,
+            requests_per_minute: 12_000,
+            lookups_at_once: 2_000,
+            lookups_per_minute: 1_200,
+            contact_requests_at_once: 60,
+            contact_requests_per_minute: 30,
+            offers_at_once: 2_000,
+            offers_per_minute: 1_200,
+            prekeys_put_at_once: 600,
+            prekeys_put_per_minute: 300,
+            invitations_at_once: 30,
+            invitations_per_minute: 10,
+            registrations_in_all_at_once: 10_000,
+            registrations_in_all_per_minute: 60_000,
+            logins_in_all_at_once: 20_000,
+            logins_in_all_per_minute: 120_000,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | file | requests |
 //! | --- | --- |
 //! | `arrivals.rs` | none: connections that come and go |
+//! | `buckets.rs`, `sources.rs` | all: how often who may ask |
 //! | `registration.rs` | `register.*` |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
@@ -22,6 +23,7 @@
 mod account;
 mod arrivals;
 mod blocks;
+mod buckets;
 mod bus;
 mod connections;
 mod contacts;
@@ -53,6 +55,7 @@ use parlor_common::wire::rendezvous::{
 };
 use rand::CryptoRng;
 
+use self::buckets::RequestBuckets;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
@@ -102,6 +105,8 @@ pub struct Server {
     params: ServerParams,
     connections: Connections,
     present: PresentAccounts,
+    sources: Sources,
+    buckets: RequestBuckets,
     pending: BTreeMap<QueryId, Pending>,
     outputs: VecDeque<Output>,
     last_query: u64,
@@ -160,9 +165,11 @@ impl Server {
     /// A server with nobody connected.
     pub fn new(params: ServerParams) -> Self {
         Self {
-            params,
             connections: Connections::default(),
             present: PresentAccounts::default(),
+            sources: Sources::new(params.limits.parts_before_widening),
+            buckets: buckets::full(),
+            params,
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
@@ -272,7 +279,8 @@ impl Server {
                 self.conclude(asker, Err(error));
             }
             Standing::Stranger | Standing::SignedIn(_) => {
-                let handled = self.start(asker, request, now, rng);
+                let drawn = self.draw(asker, &request, now);
+                let handled = drawn.and_then(|()| self.start(asker, request, now, rng));
                 self.conclude(asker, handled);
             }
         }

@@ -14,6 +14,7 @@ use parlor_common::wire::rendezvous::{
 };
 use rand::CryptoRng;
 
+use super::buckets::Kind;
 use super::connections::Login;
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
@@ -58,6 +59,7 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         let known = let_in(answer)?;
+        self.draw_in_all(asker, Kind::Logins, origin.at)?;
         let argon2 = known.as_ref().map_or(Argon2Params::DEFAULT, |known| known.argon2);
         let account = known.as_deref().map_or(Known::Nobody, Credentials::known);
         let exporter = self.exporter(asker)?;

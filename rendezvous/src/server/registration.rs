@@ -11,6 +11,7 @@ use parlor_common::wire::rendezvous::{
 };
 use rand::CryptoRng;
 
+use super::buckets::Kind;
 use super::connections::Identity;
 use super::devices::bad_list;
 use super::exchange::{Exchange, bad_opaque, no_exchange};
@@ -40,6 +41,7 @@ impl Server {
             Ok(admission) => admission,
             Err(error) => return Err(self.turned_away(asker, name, error, now)),
         };
+        self.draw_in_all(asker, Kind::Registrations, now)?;
         let credential = CredentialId::draw(rng);
         let started = self.params.opaque.start_registration(message, &credential);
         let message = started.map_err(|_| bad_opaque())?.into();

@@ -89,11 +89,21 @@ impl World {
 
     /// Connects the device of a seed; what the server asks and tells is not looked at yet.
     pub(super) fn begin_connect(&mut self, device: u8) -> ConnId {
+        self.begin_connect_from(device, "192.0.2.7:5000")
+    }
+
+    fn begin_connect_from(&mut self, device: u8, address: &str) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
-        let address = "192.0.2.7:5000".parse().unwrap();
-        let key = secret(device).public();
+        let (key, address) = (secret(device).public(), address.parse().unwrap());
         self.server.handle_connected(conn, key, address, exporter(conn), self.now);
+        conn
+    }
+
+    /// Connects a device from an address of its own.
+    pub(super) fn connect_from(&mut self, device: u8, address: &str) -> ConnId {
+        let conn = self.begin_connect_from(device, address);
+        self.settle();
         conn
     }
 
