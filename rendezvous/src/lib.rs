@@ -16,6 +16,7 @@
 //! | [`audit`] | the audit trail: events, rows, and the chain that they form |
 //! | [`invitation`] | invitation codes |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
+//! | [`guard`] | how soon the next login may be tried, and when none may |
 //! | [`config`], [`limits`] | what the server is told |
 //! | [`bucket`] | how often something may happen |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
@@ -29,6 +30,7 @@ pub mod commands;
 pub mod config;
 mod driver;
 pub mod folder;
+pub mod guard;
 pub mod invitation;
 pub mod keys;
 pub mod limits;

@@ -11,6 +11,8 @@
 //! | `registration.rs` | `register.*` |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
+//! | `admin.rs` | none: what who runs the server asks |
+//! | `housekeeping.rs` | none: what the server does by itself |
 //! | `devices.rs` | `user.get`, `device.*` but for the next |
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
@@ -21,6 +23,7 @@
 //! | `signalling.rs` | `path.offer` |
 
 mod account;
+mod admin;
 mod arrivals;
 mod blocks;
 mod buckets;
@@ -30,6 +33,7 @@ mod contacts;
 mod cosigning;
 mod devices;
 mod exchange;
+mod housekeeping;
 mod invitations;
 mod login;
 mod output;
@@ -55,21 +59,24 @@ use parlor_common::wire::rendezvous::{
 };
 use rand::CryptoRng;
 
+use self::admin::AfterAdmin;
 use self::buckets::RequestBuckets;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
+use self::housekeeping::Housekeeping;
 use self::output::Asker;
-pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
+pub use self::output::{AdminId, CloseReason, ConnId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
     Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
     LoginStart, MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange,
-    PrekeysPut, Query, Rekey, Taking, Tidied, Tidying, Way,
+    PrekeysPut, Query, RegistrationStart, Rekey, Taking, Tidied, Tidying, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 pub use self::sources::Source;
 pub(crate) use self::sources::Sources;
+use crate::admin::Counters;
 use crate::config::Registration;
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
@@ -110,6 +117,8 @@ pub struct Server {
     pending: BTreeMap<QueryId, Pending>,
     outputs: VecDeque<Output>,
     last_query: u64,
+    counters: Counters,
+    housekeeping: Housekeeping,
 }
 
 /// What a query was asked for.
@@ -121,6 +130,12 @@ enum Pending {
     Announcement(Username),
     /// Nothing more.
     Nothing,
+    /// What who runs the server asked.
+    Admin(AdminId, AfterAdmin),
+    /// What has had its time.
+    Tidied,
+    /// The head of the audit trail, to be logged.
+    AuditHead,
     /// A request that goes on.
     Request(Asker, After),
 }
@@ -128,6 +143,7 @@ enum Pending {
 /// Where a request goes on when the store has answered.
 #[derive(Debug)]
 enum After {
+    RegisterStart { name: Username, message: Vec<u8>, admission: Admission },
     RegisterFinish(Identity),
     LoginStart { name: Username, message: Vec<u8>, origin: Origin },
     RecoveryStart { name: Username, origin: Origin },
@@ -173,6 +189,8 @@ impl Server {
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
+            counters: Counters::default(),
+            housekeeping: Housekeeping::default(),
         }
     }
 
@@ -223,6 +241,9 @@ impl Server {
                 let handled = self.resume(asker, after, answer, now, rng);
                 self.conclude(asker, handled);
             }
+            Some(Pending::Admin(id, after)) => self.resume_admin(id, after, answer),
+            Some(Pending::Tidied) => Self::tidied(&answer),
+            Some(Pending::AuditHead) => Self::log_audit_head(&answer),
             Some(Pending::Nothing) | None => {}
         }
     }
@@ -252,6 +273,7 @@ impl Server {
     /// The server is about to stop: everybody is told and disconnected.
     pub fn handle_stopping(&mut self, now: Timestamp) {
         tracing::info!(at = %now, "stopping");
+        self.ask_audit_head();
         for conn in self.connections.ids() {
             self.tell(conn, &Event::Stopping {});
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
@@ -295,7 +317,7 @@ impl Server {
     ) -> Handled {
         match request {
             Request::RegisterStart { name, message, ticket } => {
-                self.register_start(asker, (name, ticket), &message.0, now, rng)
+                self.register_start(asker, (name, ticket), message.0, now)
             }
             Request::RegisterFinish(registration) => {
                 self.register_finish(asker, *registration, now)
@@ -348,6 +370,9 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         match after {
+            After::RegisterStart { name, message, admission } => {
+                self.register_started(asker, (name, admission), &message, &answer, rng)
+            }
             After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
             After::LoginStart { name, message, origin } => {
                 self.login_started(asker, (name, &message, origin), answer, rng)
@@ -399,7 +424,10 @@ impl Server {
         let payload = match handled {
             Ok(Step::Wait) => return,
             Ok(Step::Reply(payload)) => payload,
-            Err(error) => refused(error),
+            Err(error) => {
+                self.counters.refused(error.code);
+                refused(error)
+            }
         };
         let Asker { conn, stream } = asker;
         if self.connections.get(conn).is_some() {
@@ -447,6 +475,7 @@ impl Server {
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.counters.cut(reason);
         self.outputs.push_back(Output::Close { conn, reason });
         self.forget(conn);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
@@ -11,9 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::close;
 use super::{MAX_INPUTS, now};
-use crate::server::{CloseReason, ConnId, Loopback, Output, Server, StreamId};
+use crate::admin::{AdminReply, AdminRequest};
+use crate::server::{AdminId, CloseReason, ConnId, Loopback, Output, Server, StreamId};
 use crate::store::Store;
 use crate::turn::settle;
+
+/// The clock is looked at this often at least.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(10 * 60);
 
 /// What connections hand over.
 pub(super) enum Input {
@@ -38,6 +43,11 @@ pub(super) enum Input {
     Disconnected {
         conn: ConnId,
     },
+    /// Who runs the server asks something.
+    Admin {
+        request: AdminRequest,
+        reply: oneshot::Sender<AdminReply>,
+    },
 }
 
 /// A client, from here.
@@ -60,12 +70,22 @@ pub(super) struct Turns {
     rng: StdRng,
     clients: BTreeMap<ConnId, Client>,
     replies: BTreeMap<(ConnId, StreamId), oneshot::Sender<Vec<u8>>>,
+    admins: BTreeMap<AdminId, oneshot::Sender<AdminReply>>,
+    last_admin: u64,
 }
 
 impl Turns {
     pub(super) fn new(server: Server, store: Store, rng: StdRng) -> Self {
-        let (clients, replies) = (BTreeMap::new(), BTreeMap::new());
-        Self { server, store, bus: Loopback::default(), rng, clients, replies }
+        Self {
+            server,
+            store,
+            bus: Loopback::default(),
+            rng,
+            clients: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            admins: BTreeMap::new(),
+            last_admin: 0,
+        }
     }
 
     /// Takes turns until told to stop, then says goodbye and closes the database.
@@ -79,11 +99,13 @@ impl Turns {
             tokio::select! {
                 _ = &mut stopping => break,
                 _ = inputs.recv_many(&mut waiting, MAX_INPUTS) => {}
+                () = tokio::time::sleep(self.idle()) => {}
             }
             let now = now();
             for input in waiting.drain(..) {
                 self.handle(input, now);
             }
+            self.server.handle_timeout(now);
             self.settle(now);
         }
         let now = now();
@@ -92,6 +114,12 @@ impl Turns {
         if let Err(error) = self.store.close() {
             tracing::warn!(%error, "the database did not close");
         }
+    }
+
+    /// How long nothing is due. The clock may be put forward meanwhile, so not for too long.
+    fn idle(&self) -> Duration {
+        let due = self.server.poll_timeout();
+        due.map_or(Duration::ZERO, |due| due.since(now()).min(LOOK_AT_CLOCK))
     }
 
     fn handle(&mut self, input: Input, now: Timestamp) {
@@ -112,6 +140,12 @@ impl Turns {
                 self.forget(conn);
                 self.server.handle_disconnected(conn, now);
             }
+            Input::Admin { request, reply } => {
+                self.last_admin += 1;
+                let id = AdminId(self.last_admin);
+                self.admins.insert(id, reply);
+                self.server.handle_admin(id, request, now, &mut self.rng);
+            }
         }
     }
 
@@ -124,6 +158,10 @@ impl Turns {
                 Output::Close { conn, reason } => {
                     self.tell(conn, ToClient::Close(reason));
                     self.forget(conn);
+                }
+                Output::Admin { id, reply } => {
+                    // Who asked may have left meanwhile.
+                    let _ = self.admins.remove(&id).map(|asker| asker.send(reply));
                 }
                 Output::Query(..) | Output::Publish(_) => {} // settled
             }

@@ -26,8 +26,6 @@ pub(super) enum Kind {
     Offers,
     PrekeysPut,
     Invitations,
-    Registrations,
-    Logins,
 }
 
 /// Whose bucket it is.
@@ -36,7 +34,6 @@ pub(super) enum Holder {
     Account(Username),
     /// Of devices that belong to no account.
     Source(Source),
-    Everybody,
 }
 
 /// The buckets of the requests.
@@ -56,7 +53,7 @@ impl Kind {
             Request::PathOffer { .. } => Some(Self::Offers),
             Request::PrekeysPut { .. } => Some(Self::PrekeysPut),
             Request::InviteCreate { .. } => Some(Self::Invitations),
-            // By source in the store, and in all where their cost arises.
+            // Those are the store's.
             Request::RegisterStart { .. }
             | Request::LoginStart { .. }
             | Request::RecoveryStart { .. } => None,
@@ -97,10 +94,6 @@ impl Kind {
             Self::Offers => (limits.offers_at_once, limits.offers_per_minute),
             Self::PrekeysPut => (limits.prekeys_put_at_once, limits.prekeys_put_per_minute),
             Self::Invitations => (limits.invitations_at_once, limits.invitations_per_minute),
-            Self::Registrations => {
-                (limits.registrations_in_all_at_once, limits.registrations_in_all_per_minute)
-            }
-            Self::Logins => (limits.logins_in_all_at_once, limits.logins_in_all_per_minute),
         };
         Rate { at_once, per_minute }
     }
@@ -130,20 +123,6 @@ impl Server {
         Ok(())
     }
 
-    /// Draws from what all strangers have together, once their source has been let through: nobody
-    /// can empty it alone. A device of an account is never kept from logging in by others.
-    pub(super) fn draw_in_all(
-        &mut self,
-        asker: Asker,
-        kind: Kind,
-        now: Timestamp,
-    ) -> Result<(), ErrorReply> {
-        if self.identity(asker).is_ok() {
-            return Ok(());
-        }
-        self.draw_one(kind, Holder::Everybody, now)
-    }
-
     fn draw_one(&mut self, kind: Kind, of: Holder, now: Timestamp) -> Result<(), ErrorReply> {
         let drawn = self.buckets.draw((kind, of), kind.rate(&self.params.limits), now);
         drawn.map_err(|until| too_fast("too many requests; try again later", until))
@@ -159,20 +138,13 @@ mod tests {
     use parlor_common::wire::rendezvous::{ErrorCode, HeldItems};
     use serde_json::Value;
 
-    use super::super::testing::{PASSWORD, World, card, name, secret};
+    use super::super::testing::{World, card, name, secret};
     use super::super::{ConnId, ServerParams};
     use super::*;
     use crate::config::Registration;
-    use crate::opaque::client;
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
 
     /// A bucket of two, of which one comes back every ten seconds.
     const TWO: (u32, u32) = (2, 6);
-
-    fn rng() -> StdRng {
-        StdRng::from_seed([5; 32])
-    }
 
     fn look_up() -> Request {
         Request::UserGet { name: name("alice") }
@@ -296,7 +268,8 @@ mod tests {
             let conn = world.connect(device);
             assert_eq!(world.refused(conn, &look_up()), expected);
         }
-        let elsewhere = world.connect_from(4, "192.0.2.8:1");
+        world.address = [192, 0, 2, 8].into();
+        let elsewhere = world.connect(4);
         assert_eq!(world.refused(elsewhere, &look_up()), ErrorCode::UnknownDevice);
     }
 
@@ -310,50 +283,15 @@ mod tests {
         };
         let mut world = World::limited(limits);
         for part in 1..=3 {
-            let conn = world.connect_from(part, &format!("198.51.100.{part}:1"));
+            world.address = [198, 51, 100, part].into();
+            let conn = world.connect(part);
             assert_eq!(world.refused(conn, &look_up()), ErrorCode::UnknownDevice);
             assert_eq!(world.refused(conn, &look_up()), ErrorCode::TooFast);
         }
         for (part, expected) in [(4, ErrorCode::UnknownDevice), (5, ErrorCode::TooFast)] {
-            let conn = world.connect_from(part, &format!("198.51.100.{part}:1"));
+            world.address = [198, 51, 100, part].into();
+            let conn = world.connect(part);
             assert_eq!(world.refused(conn, &look_up()), expected);
-        }
-    }
-
-    #[test]
-    fn registrations_have_their_bound_in_all() {
-        let limits = Limits {
-            registrations_in_all_at_once: 1,
-            registrations_in_all_per_minute: 6,
-            ..Limits::default()
-        };
-        let mut world = World::limited(limits);
-        world.register("alice", 1);
-        let other = world.connect_from(2, "198.51.100.1:1");
-        let request = Request::RegisterStart {
-            name: name("bob"),
-            message: client::start_registration(PASSWORD, &mut rng()).0.into(),
-            ticket: None,
-        };
-        assert_eq!(world.refused(other, &request), ErrorCode::TooFast);
-        world.wait(Duration::from_secs(10));
-        assert!(world.try_call::<Value>(other, &request).is_ok());
-    }
-
-    #[test]
-    fn logins_of_strangers_have_their_bound_in_all_and_known_devices_none() {
-        let limits =
-            Limits { logins_in_all_at_once: 1, logins_in_all_per_minute: 6, ..Limits::default() };
-        let mut world = World::limited(limits);
-        let alice = world.register("alice", 1);
-        let message = client::start_login(PASSWORD, &mut rng()).0;
-        let request = Request::LoginStart { name: name("alice"), message: message.into() };
-        for (device, is_let_in) in [(2, true), (3, false)] {
-            let conn = world.connect_from(device, &format!("198.51.100.{device}:1"));
-            assert_eq!(world.try_call::<Value>(conn, &request).is_ok(), is_let_in);
-        }
-        for _ in 0..2 {
-            assert!(world.try_call::<Value>(alice, &request).is_ok());
         }
     }
 
