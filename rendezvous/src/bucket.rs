@@ -22,13 +22,16 @@ const MOST_AT_ONCE: u32 = 1_000_000;
 /// the database's numbers end twice as late.
 const END_OF_TIME: u64 = 1 << 62;
 
+/// Where nothing is allowed, the answer is to come back after so long.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Buckets that a table sweeps for the first time.
 const FIRST_SWEEP: usize = 1024;
 
 /// How large a bucket is and how fast it fills.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rate {
-    /// Tokens in a full bucket: 1 to 1,000,000; what is outside counts as the nearer of them.
+    /// Tokens in a full bucket; 0: nothing is allowed; beyond a million counts as a million.
     pub at_once: u32,
     /// Tokens that come back in a minute; 0 counts as 1.
     pub per_minute: u32,
@@ -36,23 +39,26 @@ pub struct Rate {
 
 /// All that there is to know of a bucket: when it will be full again, in nanoseconds since the
 /// epoch. One that will have been is as good as new.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct FullAt(u64);
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Bucket(u64);
 
 impl Rate {
-    /// Takes a token from the bucket that was as told, or from a full one. Refused, with when
-    /// there will be one, if it is empty.
+    /// Takes a token, and returns what is left; or says when there will be one.
     ///
-    /// A bucket that would be full later than one emptied now is of another clock or another rate:
-    /// it counts as full, so that a clock that was set back locks nobody out.
-    pub fn draw(self, bucket: Option<FullAt>, now: Timestamp) -> Result<FullAt, Timestamp> {
+    /// A bucket that would be full later than one that is emptied now is of another clock or another
+    /// rate, and counts as full: a clock that was set back locks nobody out.
+    pub fn draw(self, bucket: Bucket, now: Timestamp) -> Result<Bucket, Timestamp> {
+        if self.at_once == 0 {
+            return Err(now + NEVER);
+        }
         let (quota, now) = (self.quota(), nanos(now));
-        let latest = now.saturating_add(nanos_of(quota.burst_size_replenished_in()));
-        let bucket = bucket.filter(|bucket| bucket.0 <= latest);
-        let limiter: Limiter = RateLimiter::new(quota, Cellar::holding(bucket), Stopped::default());
-        limiter.clock().0.set(Nanos::from(now));
+        let empty = now.saturating_add(nanos_of(quota.burst_size_replenished_in()));
+        let full_at = if bucket.0 > empty { 0 } else { bucket.0 };
+        let limiter: Limiter =
+            RateLimiter::new(quota, Cellar::holding(full_at), Stopped::default());
+        limiter.clock().0.set(now.into());
         match limiter.check() {
-            Ok(()) => Ok(limiter.into_state_store().full_at()),
+            Ok(()) => Ok(Bucket(limiter.into_state_store().0.get().into())),
             Err(not_until) => Err(timestamp(not_until.earliest_possible())),
         }
     }
@@ -64,7 +70,7 @@ impl Rate {
     }
 }
 
-impl FullAt {
+impl Bucket {
     /// As it is kept.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
@@ -85,7 +91,7 @@ impl FullAt {
 /// fuller than the others are forgotten, whose holders lose least and gain least by it.
 #[derive(Debug)]
 pub(crate) struct Buckets<K> {
-    kept: BTreeMap<K, FullAt>,
+    kept: BTreeMap<K, Bucket>,
     most: usize,
     /// Buckets from which on the full ones are looked for.
     sweep_at: usize,
@@ -99,8 +105,8 @@ impl<K: Ord> Buckets<K> {
 
     /// Takes a token from a holder's bucket. Refused, with when there will be one, if it is empty.
     pub(crate) fn draw(&mut self, of: K, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
-        let full_at = rate.draw(self.kept.get(&of).copied(), now)?;
-        self.kept.insert(of, full_at);
+        let bucket = self.kept.get(&of).copied().unwrap_or_default();
+        self.kept.insert(of, rate.draw(bucket, now)?);
         if self.kept.len() >= self.sweep_at.min(self.most) {
             self.sweep(now);
         }
@@ -108,13 +114,13 @@ impl<K: Ord> Buckets<K> {
     }
 
     fn sweep(&mut self, now: Timestamp) {
-        self.kept.retain(|_, full_at| !full_at.is_full(now));
+        self.kept.retain(|_, bucket| !bucket.is_full(now));
         if self.kept.len() > self.most / 2 {
             let mut all: Vec<_> = self.kept.values().copied().collect();
             let half = all.len() / 2;
             let (_, median, _) = all.select_nth_unstable(half);
             let median = *median;
-            self.kept.retain(|_, full_at| *full_at > median);
+            self.kept.retain(|_, bucket| *bucket > median);
         }
         self.sweep_at = FIRST_SWEEP.max(2 * self.kept.len());
     }
@@ -141,15 +147,11 @@ impl Clock for Stopped {
 
 /// A store of one bucket.
 #[derive(Debug)]
-struct Cellar(Cell<Option<Nanos>>);
+struct Cellar(Cell<Nanos>);
 
 impl Cellar {
-    fn holding(bucket: Option<FullAt>) -> Self {
-        Self(Cell::new(bucket.map(|bucket| Nanos::from(bucket.0))))
-    }
-
-    fn full_at(&self) -> FullAt {
-        FullAt(self.0.get().unwrap_or_default().as_u64())
+    fn holding(full_at: u64) -> Self {
+        Self(Cell::new(full_at.into()))
     }
 }
 
@@ -160,8 +162,8 @@ impl StateStore for Cellar {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let (outcome, next) = judge(self.0.get())?;
-        self.0.set(Some(next));
+        let (outcome, next) = judge(Some(self.0.get()))?;
+        self.0.set(next);
         Ok(outcome)
     }
 }
@@ -212,7 +214,7 @@ mod tests {
         for _ in 0..3 {
             buckets.draw('a', RATE, NOW).unwrap();
         }
-        let before = NOW - seconds(86_400);
+        let before = NOW - seconds(365 * 86_400);
         for _ in 0..3 {
             assert_eq!(buckets.draw('a', RATE, before), Ok(()));
         }
@@ -220,15 +222,19 @@ mod tests {
     }
 
     #[test]
-    fn impossible_numbers_count_as_the_nearest_possible_ones() {
-        let none = Rate { at_once: 0, per_minute: 0 };
-        let full_at = none.draw(None, NOW).unwrap();
-        assert_eq!(none.draw(Some(full_at), NOW), Err(NOW + seconds(60)));
+    fn impossible_numbers_have_a_rule() {
+        let slow = Rate { at_once: 1, per_minute: 0 };
+        let bucket = slow.draw(Bucket::default(), NOW).unwrap();
+        assert_eq!(slow.draw(bucket, NOW), Err(NOW + seconds(60)));
+        let none = Rate { at_once: 0, per_minute: 6 };
+        assert_eq!(none.draw(Bucket::default(), NOW), Err(NOW + NEVER));
         let boundless = Rate { at_once: u32::MAX, per_minute: u32::MAX };
         let end = Timestamp::from_millis(u64::MAX);
         for at in [Timestamp::default(), end] {
-            assert!(boundless.draw(Some(FullAt(u64::MAX)), at).is_ok());
-            assert!(Rate { at_once: u32::MAX, per_minute: 0 }.draw(None, at).is_ok());
+            assert!(boundless.draw(Bucket::default(), at).is_ok());
+            assert!(boundless.draw(Bucket(u64::MAX), at).is_ok());
+            let slow = Rate { per_minute: 0, ..boundless };
+            assert!(i64::try_from(slow.draw(Bucket::default(), at).unwrap().as_nanos()).is_ok());
         }
     }
 

@@ -1,14 +1,14 @@
 //! How much is too much. Every number here has a default that honest use never meets, and a name
 //! in the configuration's `[limits]`.
 
-use crate::guard::Quota;
+use crate::bucket::Rate;
 use serde::{Deserialize, Serialize};
 
 /// The `[limits]` of the configuration.
 ///
-/// What is counted by the minute is a bucket of two numbers: `…_at_once` tokens when it is full (0
-/// counts as 1, what is beyond a million as that), and `…_per_minute` that come back (0 counts as
-/// 1). Whoever finds it empty is told until when. The defaults let a script run `parlor send` four
+/// What is counted by the minute is a bucket of two numbers: `…_at_once` tokens when it is full (0:
+/// nothing is allowed; beyond a million counts as a million), and `…_per_minute` that come back (0
+/// counts as 1). Whoever finds it empty is told until when. The defaults let a script run `parlor send` four
 /// times a second.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -169,19 +169,19 @@ impl Limits {
     }
 
     /// How fast one source may begin registrations.
-    pub const fn registrations(&self) -> Quota {
-        Quota { at_once: self.registrations_at_once, per_minute: self.registrations_per_minute }
+    pub const fn registrations(&self) -> Rate {
+        Rate { at_once: self.registrations_at_once, per_minute: self.registrations_per_minute }
     }
 
     /// How fast one source may begin logins.
-    pub const fn logins(&self) -> Quota {
-        Quota { at_once: self.logins_at_once, per_minute: self.logins_per_minute }
+    pub const fn logins(&self) -> Rate {
+        Rate { at_once: self.logins_at_once, per_minute: self.logins_per_minute }
     }
 
     /// How many refusals of one source are written down.
-    pub const fn audited_refusals(&self) -> Quota {
+    pub const fn audited_refusals(&self) -> Rate {
         let per_minute = self.audited_refusals_per_minute;
-        Quota { at_once: self.audited_refusals_at_once, per_minute }
+        Rate { at_once: self.audited_refusals_at_once, per_minute }
     }
 
     /// Those of them that prekeys meet.

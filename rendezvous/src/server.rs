@@ -239,6 +239,7 @@ impl Server {
             Some(Pending::Announcement(name)) => self.tell_contacts(&name, answer),
             Some(Pending::Request(asker, after)) => {
                 let handled = self.resume(asker, after, answer, now, rng);
+                self.blame(asker, &handled, now);
                 self.conclude(asker, handled);
             }
             Some(Pending::Admin(id, after)) => self.resume_admin(id, after, answer),
@@ -303,6 +304,7 @@ impl Server {
             Standing::Stranger | Standing::SignedIn(_) => {
                 let drawn = self.draw(asker, &request, now);
                 let handled = drawn.and_then(|()| self.start(asker, request, now, rng));
+                self.blame(asker, &handled, now);
                 self.conclude(asker, handled);
             }
         }

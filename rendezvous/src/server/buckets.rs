@@ -5,11 +5,11 @@
 
 use parlor_common::id::Username;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{ErrorReply, Request};
+use parlor_common::wire::rendezvous::{ErrorCode, ErrorReply, Request};
 
 use super::Server;
 use super::output::Asker;
-use super::reply::{too_fast, unavailable};
+use super::reply::{Handled, too_fast, unavailable};
 use super::sources::Source;
 use crate::bucket::{Buckets, Rate};
 use crate::limits::Limits;
@@ -114,18 +114,22 @@ impl Server {
             None => Holder::Source(self.sources.of(remote, now)),
         };
         for kind in [Some(Kind::Requests), Kind::of(request)].into_iter().flatten() {
-            let drawn = self.draw_one(kind, holder.clone(), now);
-            if drawn.is_err() && matches!(holder, Holder::Source(_)) {
-                self.sources.blame(remote, now);
-            }
-            drawn?;
+            let rate = kind.rate(&self.params.limits);
+            let drawn = self.buckets.draw((kind, holder.clone()), rate, now);
+            drawn.map_err(|until| too_fast("too many requests; try again later", until))?;
         }
         Ok(())
     }
 
-    fn draw_one(&mut self, kind: Kind, of: Holder, now: Timestamp) -> Result<(), ErrorReply> {
-        let drawn = self.buckets.draw((kind, of), kind.rate(&self.params.limits), now);
-        drawn.map_err(|until| too_fast("too many requests; try again later", until))
+    /// Remembers where somebody was who has no account here and asks too much.
+    pub(super) fn blame(&mut self, asker: Asker, handled: &Handled, now: Timestamp) {
+        let Err(ErrorReply { code: ErrorCode::TooFast | ErrorCode::Locked, .. }) = handled else {
+            return;
+        };
+        let Some(connection) = self.connections.get(asker.conn) else { return };
+        if connection.identity().is_none() {
+            self.sources.blame(connection.remote.ip(), now);
+        }
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
 
     use parlor_common::candidate::{Offer, OfferBody, OfferId};
     use parlor_common::id::DeviceId;
-    use parlor_common::wire::rendezvous::{ErrorCode, HeldItems};
+    use parlor_common::wire::rendezvous::HeldItems;
     use serde_json::Value;
 
     use super::super::testing::{World, card, name, secret};
@@ -293,6 +297,22 @@ mod tests {
             let conn = world.connect(part);
             assert_eq!(world.refused(conn, &look_up()), expected);
         }
+    }
+
+    #[test]
+    fn a_prefix_of_which_many_parts_guess_is_one_source_for_logins() {
+        let limits = Limits { logins_at_once: 1, parts_before_widening: 3, ..Limits::default() };
+        let mut world = World::limited(limits);
+        let mut guess = |part: u8| {
+            world.address = [198, 51, 100, part].into();
+            let conn = world.connect(part);
+            world.login(conn, &format!("user{part}"), "wrong").unwrap_err()
+        };
+        for part in 1..=3 {
+            assert_eq!(guess(part), ErrorCode::WrongPassword);
+            assert_eq!(guess(part), ErrorCode::TooFast);
+        }
+        assert_eq!([guess(4), guess(5)], [ErrorCode::WrongPassword, ErrorCode::TooFast]);
     }
 
     #[test]
