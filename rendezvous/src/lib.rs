@@ -16,6 +16,8 @@
 //! | [`audit`] | the audit trail: events, rows, and the chain that they form |
 //! | [`invitation`] | invitation codes |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
+//! | [`guard`] | how soon the next login may be tried, and when none may |
+//! | [`source`] | who an address counts as |
 //! | [`config`], [`limits`] | what the server is told |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
 //! | [`args`], [`commands`] | the command line |
@@ -27,12 +29,14 @@ pub mod commands;
 pub mod config;
 mod driver;
 pub mod folder;
+pub mod guard;
 pub mod invitation;
 pub mod keys;
 pub mod limits;
 pub mod opaque;
 pub mod reach;
 pub mod server;
+pub mod source;
 pub mod store;
 pub mod turn;
 

@@ -41,6 +41,7 @@ mod query;
 mod registration;
 mod reply;
 mod signalling;
+mod sources;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -67,9 +68,11 @@ pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
     Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
     LoginStart, MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange,
-    PrekeysPut, Query, Rekey, Taking, Tidied, Tidying, Way,
+    PrekeysPut, Query, RegistrationStart, Rekey, Taking, Tidied, Tidying, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
+pub use self::sources::Source;
+pub(crate) use self::sources::Sources;
 use crate::admin::Counters;
 use crate::config::Registration;
 use crate::limits::Limits;
@@ -135,6 +138,7 @@ enum Pending {
 /// Where a request goes on when the store has answered.
 #[derive(Debug)]
 enum After {
+    RegisterStart { name: Username, message: Vec<u8>, admission: Admission },
     RegisterFinish(Identity),
     LoginStart { name: Username, message: Vec<u8>, origin: Origin },
     RecoveryStart { name: Username, origin: Origin },
@@ -305,7 +309,7 @@ impl Server {
     ) -> Handled {
         match request {
             Request::RegisterStart { name, message, ticket } => {
-                self.register_start(asker, (name, ticket), &message.0, now, rng)
+                self.register_start(asker, (name, ticket), message.0, now)
             }
             Request::RegisterFinish(registration) => {
                 self.register_finish(asker, *registration, now)
@@ -358,6 +362,9 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         match after {
+            After::RegisterStart { name, message, admission } => {
+                self.register_started(asker, (name, admission), &message, &answer, rng)
+            }
             After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
             After::LoginStart { name, message, origin } => {
                 self.login_started(asker, (name, &message, origin), answer, rng)

@@ -19,6 +19,7 @@ use crate::audit::{AuditEvent, Entry, Page, Reason};
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::limits::{ContactLimits, Limits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
+use crate::source::Source;
 
 /// A question to the store.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub enum Query {
     },
     /// Create an account unless its name or its device is taken. [`Answer::Created`].
     CreateAccount(Box<NewAccount>),
+    /// Count a registration that begins. [`Answer::RegistrationStarted`].
+    StartRegistration(Box<RegistrationStart>),
     /// Count a try to log in, and hand out what it is judged by. [`Answer::LoginStarted`].
     StartLogin(Box<LoginAttempt>),
     /// Take note of a login that succeeded, and hand out the account. [`Answer::Account`].
@@ -154,6 +157,14 @@ pub enum Query {
         /// The count that it tells now.
         count: u64,
     },
+    /// Write a refusal down in the audit trail, unless its source has filled enough of that.
+    /// [`Answer::RefusalRecorded`].
+    RecordRefusal {
+        /// What was refused.
+        entry: Box<Entry>,
+        /// How much of this is too much.
+        limits: Box<Limits>,
+    },
     /// Write an event down in the audit trail. [`Answer::Recorded`].
     Record(Box<Entry>),
     /// Rows of the audit trail after a number. [`Answer::Audit`].
@@ -218,6 +229,7 @@ impl Query {
     pub const fn is_write(&self) -> bool {
         match self {
             Self::CreateAccount(_)
+            | Self::StartRegistration(_)
             | Self::StartLogin(_)
             | Self::FinishLogin(_)
             | Self::ChangePassword(_)
@@ -234,6 +246,7 @@ impl Query {
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
             | Self::DeviceStart { .. }
+            | Self::RecordRefusal { .. }
             | Self::Record(_)
             | Self::ChangeUser { .. }
             | Self::CreateInvitation(_)
@@ -264,6 +277,10 @@ pub enum Answer {
     Device(Option<KnownDevice>),
     /// Whether the account was created.
     Created(Creation),
+    /// A refusal is written down, or is one too many.
+    RefusalRecorded,
+    /// Until when no registration may begin; absent if this one may.
+    RegistrationStarted(Option<Timestamp>),
     /// What became of a try to log in.
     LoginStarted(LoginStart),
     /// The account, if there is one of that name and it is not shut.
@@ -335,6 +352,8 @@ pub enum Answer {
 pub struct Origin {
     /// The address.
     pub remote: IpAddr,
+    /// What it counts as.
+    pub source: Source,
     /// The device that its connection proved.
     pub device: DeviceKey,
     /// The server's clock.
@@ -351,6 +370,17 @@ impl Origin {
     pub fn failed_login(&self, name: Username, code: ErrorCode) -> Entry {
         self.entry(AuditEvent::LoginFailed).of(name).because(Reason::Refused(code))
     }
+}
+
+/// A registration that begins.
+#[derive(Debug)]
+pub struct RegistrationStart {
+    /// The wanted name.
+    pub name: Username,
+    /// From where.
+    pub origin: Origin,
+    /// How much of this is too much.
+    pub limits: Limits,
 }
 
 /// How somebody logs in.

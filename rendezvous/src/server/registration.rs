@@ -15,8 +15,8 @@ use super::connections::Identity;
 use super::devices::bad_list;
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
-use super::query::{Admission, Answer, Creation, NewAccount, Query};
-use super::reply::{Handled, done, malformed, ok, refusal, unavailable};
+use super::query::{Admission, Answer, Creation, NewAccount, Query, RegistrationStart};
+use super::reply::{Handled, done, malformed, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 use crate::audit::{AuditEvent, Reason};
 use crate::config::Registration;
@@ -32,14 +32,31 @@ impl Server {
         &mut self,
         asker: Asker,
         (name, ticket): (Username, Option<Ticket>),
-        message: &[u8],
+        message: Vec<u8>,
         now: Timestamp,
-        rng: &mut dyn CryptoRng,
     ) -> Handled {
         let admission = match self.admission(ticket) {
             Ok(admission) => admission,
             Err(error) => return Err(self.turned_away(asker, name, error, now)),
         };
+        let (origin, limits) = (self.origin(asker, now)?, self.params.limits);
+        let start = RegistrationStart { name: name.clone(), origin, limits };
+        let after = After::RegisterStart { name, message, admission };
+        self.ask(asker, Query::StartRegistration(Box::new(start)), after)
+    }
+
+    pub(super) fn register_started(
+        &mut self,
+        asker: Asker,
+        (name, admission): (Username, Admission),
+        message: &[u8],
+        answer: &Answer,
+        rng: &mut dyn CryptoRng,
+    ) -> Handled {
+        let Answer::RegistrationStarted(until) = answer else { return Err(unavailable()) };
+        if let Some(until) = *until {
+            return Err(too_fast("too many registrations; try again later", until));
+        }
         let credential = CredentialId::draw(rng);
         let started = self.params.opaque.start_registration(message, &credential);
         let message = started.map_err(|_| bad_opaque())?.into();
@@ -69,7 +86,7 @@ impl Server {
     ) -> ErrorReply {
         if let Ok(origin) = self.origin(asker, now) {
             let entry = origin.entry(AuditEvent::RegistrationRefused).of(name);
-            self.record(entry.because(Reason::Refused(error.code)));
+            self.record_refusal(entry.because(Reason::Refused(error.code)));
         }
         error
     }

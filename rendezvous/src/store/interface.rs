@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::admin::{KnownInvitation, User, UserLine};
 use crate::audit::{Entry, Page, Row};
+use crate::guard::{Bucket, Tries};
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
@@ -73,12 +74,21 @@ pub trait Database: fmt::Debug + Send {
 
 /// Every interface together, within a transaction.
 pub trait Interfaces:
-    Accounts + Devices + Users + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
+    Accounts + Devices + Users + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit + Guard
 {
 }
 
 impl<T> Interfaces for T where
-    T: Accounts + Devices + Users + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit
+    T: Accounts
+        + Devices
+        + Users
+        + Invitations
+        + Prekeys
+        + Contacts
+        + Blocks
+        + HeldItems
+        + Audit
+        + Guard
 {
 }
 
@@ -239,11 +249,33 @@ pub trait Users {
     /// Disables a user from `since` on, or enables it.
     fn set_disabled(&self, name: &Username, since: Option<Timestamp>) -> Result<(), QueryError>;
 
-    /// Forgets the failed logins of a user.
-    fn forget_tries(&self, name: &Username) -> Result<(), QueryError>;
-
     /// How many accounts there are.
     fn count_accounts(&self) -> Result<u64, QueryError>;
+}
+
+/// What is counted against guessing and flooding, across restarts. Bounded: beyond `most` rows
+/// those go that were not touched for the longest time, but for those that are locked.
+pub trait Guard {
+    /// The tries of a name and a source, or of the name alone where the source is empty.
+    fn tries(&self, name: &Username, source: &str) -> Result<Tries, QueryError>;
+
+    /// Keeps them.
+    fn keep_tries(
+        &self,
+        name: &Username,
+        source: &str,
+        tries: &Tries,
+        most: u32,
+    ) -> Result<(), QueryError>;
+
+    /// Forgets all tries of a name.
+    fn forget_tries(&self, name: &Username) -> Result<(), QueryError>;
+
+    /// The token bucket of a scope; a full one where none is kept.
+    fn bucket(&self, scope: &str) -> Result<Bucket, QueryError>;
+
+    /// Keeps it.
+    fn keep_bucket(&self, scope: &str, bucket: Bucket, most: u32) -> Result<(), QueryError>;
 }
 
 /// Invitations: each lets in as many accounts as it is good for, and no more.

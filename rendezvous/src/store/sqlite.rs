@@ -10,6 +10,7 @@ mod invitations;
 mod prekeys;
 mod schema;
 mod soundness;
+mod tries;
 mod users;
 
 use std::path::Path;
@@ -182,6 +183,7 @@ pub(super) mod tests {
     use super::*;
     use crate::opaque::{CredentialId, Record};
     use crate::server::{Admission, Creation, NewAccount, Origin};
+    use crate::source::Source;
     use crate::store::Store;
 
     pub(in crate::store) fn account(name: &str, device: u8) -> Query {
@@ -206,7 +208,8 @@ pub(super) mod tests {
     /// A request of a device, at the first moment.
     pub(in crate::store) fn origin(device: u8) -> Origin {
         let device = DeviceSecret::from_seed(&[device; 32]).public();
-        Origin { remote: [192, 0, 2, 7].into(), device, at: Timestamp::from_millis(1) }
+        let remote = [192, 0, 2, 7].into();
+        Origin { remote, source: Source::of(remote), device, at: Timestamp::from_millis(1) }
     }
 
     pub(in crate::store) fn ask(store: &mut Store, query: Query) -> Answer {

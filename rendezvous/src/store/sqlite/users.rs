@@ -48,11 +48,6 @@ impl Users for Tables<'_> {
         Ok(())
     }
 
-    fn forget_tries(&self, name: &Username) -> Result<(), QueryError> {
-        self.0.prepare_cached("DELETE FROM tries WHERE name = ?1")?.execute([name.as_str()])?;
-        Ok(())
-    }
-
     fn count_accounts(&self) -> Result<u64, QueryError> {
         let mut count = self.0.prepare_cached("SELECT count(*) FROM accounts")?;
         Ok(count.query_row([], |row| row.get(0).map(loaded))?)
