@@ -17,7 +17,6 @@
 //! | [`invitation`] | invitation codes |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
 //! | [`guard`] | how soon the next login may be tried, and when none may |
-//! | [`source`] | who an address counts as |
 //! | [`config`], [`limits`] | what the server is told |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
 //! | [`args`], [`commands`] | the command line |
@@ -36,7 +35,6 @@ pub mod limits;
 pub mod opaque;
 pub mod reach;
 pub mod server;
-pub mod source;
 pub mod store;
 pub mod turn;
 

@@ -21,7 +21,7 @@ use super::query::{Account, Answer, Credentials, LoginAttempt, LoginStart, Origi
 use super::reply::{Handled, locked, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 use crate::opaque::{Binding, Known};
-use crate::source::Source;
+use crate::server::Source;
 
 impl Server {
     /// First flight of a login.

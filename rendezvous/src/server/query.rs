@@ -19,7 +19,7 @@ use crate::audit::{AuditEvent, Entry, Page, Reason};
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::limits::{ContactLimits, Limits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
-use crate::source::Source;
+use crate::server::Source;
 
 /// A question to the store.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use super::interface::{Interfaces, QueryError};
 use crate::audit::{AuditEvent, Entry, Reason};
 use crate::guard::{Attempt, GuardLimits, Quota, Verdict};
 use crate::limits::Limits;
+use crate::server::Source;
 use crate::server::{LoginAttempt, LoginStart, RegistrationStart};
-use crate::source::Source;
 
 type Result<T> = std::result::Result<T, QueryError>;
 

@@ -182,8 +182,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::opaque::{CredentialId, Record};
+    use crate::server::Source;
     use crate::server::{Admission, Creation, NewAccount, Origin};
-    use crate::source::Source;
     use crate::store::Store;
 
     pub(in crate::store) fn account(name: &str, device: u8) -> Query {
