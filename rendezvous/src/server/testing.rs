@@ -381,11 +381,11 @@ pub(super) fn exporter(conn: ConnId) -> [u8; 32] {
 }
 
 /// The account key of a name.
-pub(super) fn account(name: &str) -> AccountSecret {
+pub(crate) fn account(name: &str) -> AccountSecret {
     AccountSecret::from_seed(&Sha256::digest(name).into())
 }
 
-pub(super) fn entry(device: u8) -> DeviceEntry {
+pub(crate) fn entry(device: u8) -> DeviceEntry {
     let dh = DhPublicBytes(Box::new([device; 384]));
     DeviceEntry::new(secret(device).public(), dh, Timestamp::from_millis(EPOCH))
 }
@@ -404,7 +404,7 @@ pub(crate) fn first_list(of: &str, device: u8) -> SignedDeviceList {
     DeviceList::first(name(of), key, entry(device), at).sign(&account(of), None)
 }
 
-pub(super) fn verified(of: &str, list: SignedDeviceList) -> VerifiedDeviceList {
+pub(crate) fn verified(of: &str, list: SignedDeviceList) -> VerifiedDeviceList {
     list.verify(&name(of), &account(of).public()).unwrap()
 }
 

@@ -184,7 +184,7 @@ pub(super) mod tests {
     use crate::opaque::{CredentialId, Record};
     use crate::server::Source;
     use crate::server::{Admission, Creation, NewAccount, Origin};
-    use crate::store::Store;
+    use crate::store::{Store, suite};
 
     pub(in crate::store) fn account(name: &str, device: u8) -> Query {
         let (name, at) = (name.parse::<Username>().unwrap(), Timestamp::from_millis(1));
@@ -309,5 +309,13 @@ pub(super) mod tests {
         store.put_note("listen", "here").unwrap();
         store.put_note("listen", "there").unwrap();
         assert_eq!(read_note(&path, "listen").unwrap().as_deref(), Some("there"));
+    }
+
+    #[test]
+    fn it_does_what_the_interfaces_promise_with_many_connections() {
+        suite::passes(|test| {
+            let folder = tempfile::tempdir().unwrap();
+            test(&|| Store::open(&folder.path().join("db")).unwrap());
+        });
     }
 }
