@@ -177,44 +177,6 @@ impl Tries {
     }
 }
 
-/// A token bucket that outlives its process: the generic cell rate algorithm (ITU-T I.371), whose
-/// whole state is the time at which the bucket is full again.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Bucket {
-    /// When it is full.
-    pub full_at: Timestamp,
-}
-
-/// How much a bucket holds, and how fast it fills.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Quota {
-    /// Tokens in a full bucket; none means that nothing is allowed.
-    pub at_once: u32,
-    /// Tokens that come back in a minute; none means never within a day.
-    pub per_minute: u32,
-}
-
-impl Quota {
-    fn interval(self) -> Duration {
-        MINUTE.checked_div(self.per_minute).unwrap_or(DAY)
-    }
-}
-
-impl Bucket {
-    /// Takes a token, or says when there is one.
-    pub fn take(&mut self, now: Timestamp, quota: Quota) -> Result<(), Timestamp> {
-        let (interval, depth) = (quota.interval(), quota.interval() * quota.at_once);
-        // After a clock was set back nothing lies further ahead than an empty bucket.
-        self.full_at = self.full_at.max(now).min(now + depth);
-        let next = self.full_at + interval;
-        if next > now + depth {
-            return Err(next - depth);
-        }
-        self.full_at = next;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -333,30 +295,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_bucket_empties_at_once_and_fills_by_and_by() {
-        let quota = Quota { at_once: 60, per_minute: 6 };
-        let mut bucket = Bucket::default();
-        for _ in 0..60 {
-            assert_eq!(bucket.take(START, quota), Ok(()));
-        }
-        assert_eq!(bucket.take(START, quota), Err(after(10)));
-        assert_eq!(bucket.take(after(10), quota), Ok(()));
-        assert_eq!(bucket.take(after(19), quota), Err(after(20)));
-        // Set back by a year: as if it were empty now, and no longer than that.
-        let back = START - DAY * 365;
-        assert_eq!(bucket.take(back, quota), Err(back + Duration::from_secs(10)));
-        assert_eq!(bucket.take(back + Duration::from_secs(10), quota), Ok(()));
-        let none = Quota { at_once: 0, per_minute: 6 };
-        assert!(Bucket::default().take(START, none).is_err());
-        let never = Quota { at_once: 1, per_minute: 0 };
-        let mut bucket = Bucket::default();
-        assert_eq!(
-            (bucket.take(START, never), bucket.take(START, never)),
-            (Ok(()), Err(START + DAY))
-        );
-    }
-
     proptest! {
         #[test]
         fn whatever_the_clock_does_nobody_waits_longer_than_the_longest_lock(
@@ -369,19 +307,6 @@ mod tests {
                 if let Verdict::TooFast { until } | Verdict::Locked { until } = verdict {
                     prop_assert!(until > now && until <= now + DAY);
                 }
-            }
-        }
-
-        #[test]
-        fn a_bucket_gives_no_more_than_it_holds_and_gets(
-            gaps in prop::collection::vec(0_u64..20_000, 1..300)
-        ) {
-            let quota = Quota { at_once: 5, per_minute: 6 };
-            let (mut bucket, mut now, mut given) = (Bucket::default(), START, 0_u64);
-            for gap in gaps {
-                now = now + Duration::from_millis(gap);
-                given += u64::from(bucket.take(now, quota).is_ok());
-                prop_assert!(u128::from(given) <= 5 + now.since(START).as_millis() / 10_000);
             }
         }
     }

@@ -1,10 +1,15 @@
 //! How much is too much. Every number here has a default that honest use never meets, and a name
 //! in the configuration's `[limits]`.
 
-use crate::guard::Quota;
+use crate::bucket::Rate;
 use serde::{Deserialize, Serialize};
 
 /// The `[limits]` of the configuration.
+///
+/// What is counted by the minute is a bucket of two numbers: `…_at_once` tokens when it is full (0:
+/// nothing is allowed; beyond a million counts as a million), and `…_per_minute` that come back (0
+/// counts as 1). Whoever finds it empty is told until when. The defaults let a script run `parlor send` four
+/// times a second.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -42,6 +47,31 @@ pub struct Limits {
     pub invitations_per_user: u32,
     /// Days that a user's invitation is good for.
     pub invitation_days: u32,
+    /// Requests of any kind by one account, or of one source by devices without an account.
+    pub requests_at_once: u32,
+    /// See `requests_at_once`.
+    pub requests_per_minute: u32,
+    /// Accounts that one account may look up, by `user.get` or `prekeys.get`: all of its contacts,
+    /// twice over.
+    pub lookups_at_once: u32,
+    /// See `lookups_at_once`.
+    pub lookups_per_minute: u32,
+    /// Contact requests of one account, repetitions included.
+    pub contact_requests_at_once: u32,
+    /// See `contact_requests_at_once`.
+    pub contact_requests_per_minute: u32,
+    /// Path offers of one account: one to each contact, twice over.
+    pub offers_at_once: u32,
+    /// See `offers_at_once`.
+    pub offers_per_minute: u32,
+    /// `prekeys.put` of one account, up to 64 KiB each.
+    pub prekeys_put_at_once: u32,
+    /// See `prekeys_put_at_once`.
+    pub prekeys_put_per_minute: u32,
+    /// Invitations that one account makes.
+    pub invitations_at_once: u32,
+    /// See `invitations_at_once`.
+    pub invitations_per_minute: u32,
     /// Registrations that one source may begin at once, kept across a restart.
     pub registrations_at_once: u32,
     /// Registrations that one source may begin in a minute after that.
@@ -96,6 +126,18 @@ impl Default for Limits {
             prekey_requests_per_day: 10_000,
             invitations_per_user: 0,
             invitation_days: 7,
+            requests_at_once: 6_000,
+            requests_per_minute: 12_000,
+            lookups_at_once: 2_000,
+            lookups_per_minute: 1_200,
+            contact_requests_at_once: 60,
+            contact_requests_per_minute: 30,
+            offers_at_once: 2_000,
+            offers_per_minute: 1_200,
+            prekeys_put_at_once: 600,
+            prekeys_put_per_minute: 300,
+            invitations_at_once: 30,
+            invitations_per_minute: 10,
             registrations_at_once: 30,
             registrations_per_minute: 1,
             registrations_per_minute_in_all: 6_000,
@@ -127,19 +169,19 @@ impl Limits {
     }
 
     /// How fast one source may begin registrations.
-    pub const fn registrations(&self) -> Quota {
-        Quota { at_once: self.registrations_at_once, per_minute: self.registrations_per_minute }
+    pub const fn registrations(&self) -> Rate {
+        Rate { at_once: self.registrations_at_once, per_minute: self.registrations_per_minute }
     }
 
     /// How fast one source may begin logins.
-    pub const fn logins(&self) -> Quota {
-        Quota { at_once: self.logins_at_once, per_minute: self.logins_per_minute }
+    pub const fn logins(&self) -> Rate {
+        Rate { at_once: self.logins_at_once, per_minute: self.logins_per_minute }
     }
 
     /// How many refusals of one source are written down.
-    pub const fn audited_refusals(&self) -> Quota {
+    pub const fn audited_refusals(&self) -> Rate {
         let per_minute = self.audited_refusals_per_minute;
-        Quota { at_once: self.audited_refusals_at_once, per_minute }
+        Rate { at_once: self.audited_refusals_at_once, per_minute }
     }
 
     /// Those of them that prekeys meet.

@@ -7,6 +7,7 @@
 //! | file | requests |
 //! | --- | --- |
 //! | `arrivals.rs` | none: connections that come and go |
+//! | `buckets.rs`, `sources.rs` | all: how often who may ask |
 //! | `registration.rs` | `register.*` |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
@@ -25,6 +26,7 @@ mod account;
 mod admin;
 mod arrivals;
 mod blocks;
+mod buckets;
 mod bus;
 mod connections;
 mod contacts;
@@ -58,6 +60,7 @@ use parlor_common::wire::rendezvous::{
 use rand::CryptoRng;
 
 use self::admin::AfterAdmin;
+use self::buckets::RequestBuckets;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
@@ -109,6 +112,8 @@ pub struct Server {
     params: ServerParams,
     connections: Connections,
     present: PresentAccounts,
+    sources: Sources,
+    buckets: RequestBuckets,
     pending: BTreeMap<QueryId, Pending>,
     outputs: VecDeque<Output>,
     last_query: u64,
@@ -176,9 +181,11 @@ impl Server {
     /// A server with nobody connected.
     pub fn new(params: ServerParams) -> Self {
         Self {
-            params,
             connections: Connections::default(),
             present: PresentAccounts::default(),
+            sources: Sources::new(params.limits.parts_before_widening),
+            buckets: buckets::full(),
+            params,
             pending: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
@@ -232,6 +239,7 @@ impl Server {
             Some(Pending::Announcement(name)) => self.tell_contacts(&name, answer),
             Some(Pending::Request(asker, after)) => {
                 let handled = self.resume(asker, after, answer, now, rng);
+                self.blame(asker, &handled, now);
                 self.conclude(asker, handled);
             }
             Some(Pending::Admin(id, after)) => self.resume_admin(id, after, answer),
@@ -294,7 +302,9 @@ impl Server {
                 self.conclude(asker, Err(error));
             }
             Standing::Stranger | Standing::SignedIn(_) => {
-                let handled = self.start(asker, request, now, rng);
+                let drawn = self.draw(asker, &request, now);
+                let handled = drawn.and_then(|()| self.start(asker, request, now, rng));
+                self.blame(asker, &handled, now);
                 self.conclude(asker, handled);
             }
         }

@@ -21,7 +21,6 @@ use super::query::{Account, Answer, Credentials, LoginAttempt, LoginStart, Origi
 use super::reply::{Handled, locked, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 use crate::opaque::{Binding, Known};
-use crate::server::Source;
 
 impl Server {
     /// First flight of a login.
@@ -179,7 +178,7 @@ impl Server {
     pub(super) fn origin(&self, asker: Asker, now: Timestamp) -> Result<Origin, ErrorReply> {
         let connection = self.connections.get(asker.conn).ok_or_else(unavailable)?;
         let (remote, device) = (connection.remote.ip(), connection.device);
-        Ok(Origin { remote, source: Source::of(remote), device, at: now })
+        Ok(Origin { remote, source: self.sources.of(remote, now), device, at: now })
     }
 }
 

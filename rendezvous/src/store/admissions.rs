@@ -7,7 +7,8 @@ use parlor_common::wire::rendezvous::ErrorCode;
 
 use super::interface::{Interfaces, QueryError};
 use crate::audit::{AuditEvent, Entry, Reason};
-use crate::guard::{Attempt, GuardLimits, Quota, Verdict};
+use crate::bucket::Rate;
+use crate::guard::{Attempt, GuardLimits, Verdict};
 use crate::limits::Limits;
 use crate::server::Source;
 use crate::server::{LoginAttempt, LoginStart, RegistrationStart};
@@ -128,19 +129,19 @@ pub(super) fn record_refusal(db: &dyn Interfaces, entry: &Entry, limits: &Limits
 fn charge(
     db: &dyn Interfaces,
     scope: &str,
-    quota: Quota,
+    rate: Rate,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Option<Timestamp>> {
-    let before = db.bucket(scope)?;
-    let mut bucket = before;
-    let taken = bucket.take(now, quota);
-    if bucket != before {
-        db.keep_bucket(scope, bucket, limits.login_tries_kept)?;
+    match rate.draw(db.bucket(scope)?, now) {
+        Ok(bucket) => {
+            db.keep_bucket(scope, bucket, limits.login_tries_kept)?;
+            Ok(None)
+        }
+        Err(until) => Ok(Some(until)),
     }
-    Ok(taken.err())
 }
 
-const fn per_minute(number: u32) -> Quota {
-    Quota { at_once: number, per_minute: number }
+const fn per_minute(number: u32) -> Rate {
+    Rate { at_once: number, per_minute: number }
 }

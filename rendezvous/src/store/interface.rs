@@ -17,7 +17,8 @@ use thiserror::Error;
 
 use crate::admin::{KnownInvitation, User, UserLine};
 use crate::audit::{Entry, Page, Row};
-use crate::guard::{Bucket, Tries};
+use crate::bucket::Bucket;
+use crate::guard::Tries;
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,

@@ -176,7 +176,7 @@ const ABUSE: &str = "
     CREATE TABLE buckets (
         number   INTEGER PRIMARY KEY, -- grows with each touch
         scope    TEXT NOT NULL UNIQUE,
-        full_at  INTEGER NOT NULL -- when it will be full again
+        full_at  INTEGER NOT NULL -- when it will be full again, in nanoseconds
     ) STRICT;
 
     CREATE TABLE audit (

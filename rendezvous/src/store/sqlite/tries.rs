@@ -6,7 +6,8 @@ use parlor_common::time::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{QueryError, Tables, loaded, stored};
-use crate::guard::{Bucket, Tries};
+use crate::bucket::Bucket;
+use crate::guard::Tries;
 use crate::store::interface::Guard;
 
 impl Guard for Tables<'_> {
@@ -60,7 +61,7 @@ impl Guard for Tables<'_> {
     fn bucket(&self, scope: &str) -> Result<Bucket, QueryError> {
         let mut statement =
             self.0.prepare_cached("SELECT full_at FROM buckets WHERE scope = ?1")?;
-        let row = |row: &Row<'_>| Ok(Bucket { full_at: read_time(row, 0)? });
+        let row = |row: &Row<'_>| row.get(0).map(|nanos| Bucket::from_nanos(loaded(nanos)));
         Ok(statement.query_row([scope], row).optional()?.unwrap_or_default())
     }
 
@@ -68,7 +69,7 @@ impl Guard for Tables<'_> {
         let mut statement = self
             .0
             .prepare_cached("INSERT OR REPLACE INTO buckets (scope, full_at) VALUES (?1, ?2)")?;
-        let number = statement.insert(params![scope, time(bucket.full_at)])?;
+        let number = statement.insert(params![scope, stored(bucket.as_nanos())])?;
         let mut statement = self.0.prepare_cached("DELETE FROM buckets WHERE number <= ?1")?;
         statement.execute([number.saturating_sub(i64::from(most))])?;
         Ok(())
