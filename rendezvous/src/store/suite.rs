@@ -12,7 +12,7 @@ use parlor_common::wire::rendezvous::{Argon2Params, HeldKind};
 
 use super::{Database, Store};
 use crate::audit::{AuditEvent, Chain, Entry};
-use crate::guard::Quota;
+use crate::bucket::Rate;
 use crate::invitation::InvitationHash;
 use crate::limits::Limits;
 use crate::opaque::{CredentialId, Record};
@@ -363,7 +363,7 @@ fn every_try_is_counted<D: Database>(open: Open<'_, D>) {
 
 fn a_bucket_gives_what_it_holds<D: Database>(open: Open<'_, D>) {
     let limits = Limits { registrations_at_once: 25, ..Limits::default() };
-    assert_eq!(limits.registrations(), Quota { at_once: 25, per_minute: 1 });
+    assert_eq!(limits.registrations(), Rate { at_once: 25, per_minute: 1 });
     let allowed = at_once(open, |_, store| {
         let start = || RegistrationStart { name: name("alice"), origin: origin(1), limits };
         let charge = |_| match ask(store, || Query::StartRegistration(Box::new(start()))) {
