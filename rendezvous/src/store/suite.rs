@@ -31,9 +31,12 @@ const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// Opens a connection to a place; every call another one to the same.
 pub(super) type Open<'a, D> = &'a (dyn Fn() -> Store<D> + Sync);
 
+/// One test.
+type Test<'a, D> = &'a dyn Fn(Open<'_, D>);
+
 /// Runs everything, each test on a place of its own.
-pub(super) fn passes<D: Database>(mut with_place: impl FnMut(&dyn Fn(Open<'_, D>))) {
-    let tests: [&dyn Fn(Open<'_, D>); 12] = [
+pub(super) fn passes<D: Database>(mut with_place: impl FnMut(Test<'_, D>)) {
+    let tests: [Test<'_, D>; 12] = [
         &a_name_and_a_device_are_given_out_once,
         &a_deleted_name_is_not_given_out_again,
         &a_new_password_leaves_nothing_of_the_old_one,
@@ -76,7 +79,9 @@ fn at_once<D: Database, T: Send>(
                 work(number, &mut store)
             })
         };
-        let threads: Vec<_> = (0..THREADS).map(start).collect();
+        // All of them run before the first is waited for.
+        let mut threads = Vec::new();
+        threads.extend((0..THREADS).map(start));
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
@@ -242,11 +247,10 @@ fn a_one_time_pair_leaves_once<D: Database>(open: Open<'_, D>) {
     let taken = at_once(open, |number, store| {
         let asker = secret(number).public();
         let wish = || BundlesAsked { asker, of: name("alice"), at: NOW, limits };
-        let take = |_| match ask(store, || Query::TakeBundles(Box::new(wish()))) {
-            Answer::Bundles(Taking::Taken(bundles)) => {
-                bundles.into_iter().next().unwrap().one_time.map(|pair| pair.id)
-            }
-            answer => panic!("{answer:?}"),
+        let take = |_| {
+            let answer = ask(store, || Query::TakeBundles(Box::new(wish())));
+            let Answer::Bundles(Taking::Taken(bundles)) = answer else { panic!("{answer:?}") };
+            bundles.into_iter().next().unwrap().one_time.map(|pair| pair.id)
         };
         (0..5).filter_map(take).collect::<Vec<_>>()
     });
@@ -298,9 +302,10 @@ fn what_a_blocked_account_sends_is_not_held<D: Database>(open: Open<'_, D>) {
     assert!(matches!(ask(&mut store, block), Answer::Blocked(Blocking::Strangers)));
     let ask_alice = || contact_asked(("bob", 2), "alice");
     assert!(matches!(ask(&mut store, ask_alice), Answer::Asked(Asking::Held)));
-    let held = |store: &mut Store<D>| match ask(store, || Query::Held { of: name("alice") }) {
-        Answer::Held(items) => items.len(),
-        answer => panic!("{answer:?}"),
+    let held = |store: &mut Store<D>| {
+        let answer = ask(store, || Query::Held { of: name("alice") });
+        let Answer::Held(items) = answer else { panic!("{answer:?}") };
+        items.len()
     };
     assert_eq!(held(&mut store), 0);
     let unblock = || Query::Unblock { owner: name("alice"), other: name("bob") };
@@ -348,11 +353,10 @@ fn every_try_is_counted<D: Database>(open: Open<'_, D>) {
         login_failures_to_lock: all + 1,
         ..Limits::default()
     };
-    let start = |store: &mut Store<D>| match ask(store, || {
-        Query::StartLogin(attempt("ghost", 1, limits))
-    }) {
-        Answer::LoginStarted(start) => matches!(start, LoginStart::Allowed(None)),
-        answer => panic!("{answer:?}"),
+    let start = |store: &mut Store<D>| {
+        let answer = ask(store, || Query::StartLogin(attempt("ghost", 1, limits)));
+        let Answer::LoginStarted(start) = answer else { panic!("{answer:?}") };
+        matches!(start, LoginStart::Allowed(None))
     };
     let allowed = at_once(open, |_, store| (0..TRIES).all(|_| start(store)));
     assert_eq!(count(&allowed, &true), allowed.len());
@@ -366,9 +370,10 @@ fn a_bucket_gives_what_it_holds<D: Database>(open: Open<'_, D>) {
     assert_eq!(limits.registrations(), Rate { at_once: 25, per_minute: 1 });
     let allowed = at_once(open, |_, store| {
         let start = || RegistrationStart { name: name("alice"), origin: origin(1), limits };
-        let charge = |_| match ask(store, || Query::StartRegistration(Box::new(start()))) {
-            Answer::RegistrationStarted(until) => until.is_none(),
-            answer => panic!("{answer:?}"),
+        let charge = |_| {
+            let answer = ask(store, || Query::StartRegistration(Box::new(start())));
+            let Answer::RegistrationStarted(until) = answer else { panic!("{answer:?}") };
+            until.is_none()
         };
         (0..10).map(charge).collect::<Vec<_>>()
     });
