@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parlor_common::id::{ParseUsernameError, Username};
+use parlor_common::id::{DeviceId, ParseUsernameError, Username};
 use parlor_common::identity::AccountKey;
 use parlor_common::link::{Link, ParseLinkError, ServerAddress, Target};
+use parlor_common::wire::rendezvous::MAX_DEVICE_NAME;
 use thiserror::Error;
 
 /// Private chat between people's own machines.
@@ -34,7 +35,18 @@ pub enum Command {
     /// Make an account at a rendezvous
     Register(RegisterArgs),
     /// Open an account on this device
-    Login(RegisterArgs),
+    Login(LoginArgs),
+    /// Change the account's password
+    Password(PasswordArgs),
+    /// End the account, or give it a new key
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Make an invitation to register, where users may
+    Invite {
+        /// How many accounts it is good for
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+    },
     /// Say who this profile is
     Whoami,
     /// Print the link by which others add you
@@ -47,7 +59,7 @@ pub enum Command {
         /// With whom
         contact: Username,
     },
-    /// List the account's devices
+    /// List, name, confirm and remove the account's devices
     Devices {
         /// What else to do with them
         #[command(subcommand)]
@@ -83,17 +95,84 @@ pub struct HostArgs {
     pub open: bool,
 }
 
-/// Arguments of `register` and `login`.
+/// Arguments of `register`.
 #[derive(Args, Debug)]
 pub struct RegisterArgs {
     /// The account's name: 3 to 32 characters of a-z 0-9 . _ -
     pub name: Username,
+    /// The rendezvous' link; one that is an invitation lets you in
+    #[arg(long, value_name = "LINK")]
+    pub server: ServerArg,
+    /// The invitation's code, where one is needed [default: the link's, or ask]
+    #[arg(long, value_name = "CODE", conflicts_with = "email")]
+    pub invite: Option<String>,
+    /// Your e-mail address, where one is needed: a code is sent there
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: Option<String>,
+    /// The code that was sent there [default: ask]
+    #[arg(long, value_name = "CODE", requires = "email")]
+    pub email_code: Option<String>,
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+}
+
+/// Arguments of `login`.
+#[derive(Args, Debug)]
+pub struct LoginArgs {
+    /// The account's name
+    pub name: Username,
     /// The rendezvous' link
     #[arg(long, value_name = "LINK")]
     pub server: ServerArg,
-    /// A file whose first line is the password [default: ask]
-    #[arg(long, env = "PARLOR_PASSWORD_FILE", value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    /// Without the password: by the recovery code, and choose a new password
+    #[arg(long)]
+    pub recovery: bool,
+    /// A file that holds the recovery code [default: ask]
+    #[arg(long, value_name = "FILE", requires = "recovery")]
+    pub recovery_file: Option<PathBuf>,
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+}
+
+/// Where a password comes from.
+#[derive(Args, Debug)]
+pub struct PasswordFile {
+    /// A file that holds the password [default: ask]
+    #[arg(long = "password-file", env = "PARLOR_PASSWORD_FILE", value_name = "FILE")]
+    pub path: Option<PathBuf>,
+}
+
+/// Arguments of `password`.
+#[derive(Args, Debug)]
+pub struct PasswordArgs {
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+    /// A file that holds the new password [default: ask]
+    #[arg(long, env = "PARLOR_NEW_PASSWORD_FILE", value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
+}
+
+/// Subcommands of `account`.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Delete the account; nobody gets its name again
+    Delete(ConfirmArgs),
+    /// Give the account a new key: its other devices are cut off, and contacts must accept it
+    Rekey(ConfirmArgs),
+}
+
+/// Arguments of what cannot be undone.
+#[derive(Args, Debug)]
+pub struct ConfirmArgs {
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+    /// Do not ask whether it is meant
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Subcommands of `contact`.
@@ -124,6 +203,16 @@ pub enum ContactCommand {
         /// Whom
         name: Username,
     },
+    /// Block somebody, contact or not: nothing of theirs reaches you, and they are not told
+    Block {
+        /// Whom
+        name: Username,
+    },
+    /// Take a block back
+    Unblock {
+        /// Whom
+        name: Username,
+    },
     /// Mark a contact as verified: you have compared safety numbers
     Verify {
         /// Whom
@@ -132,10 +221,25 @@ pub enum ContactCommand {
 }
 
 /// Subcommands of `devices`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum DevicesCommand {
     /// Sign for the account's newest device from this one, so that contacts trust it
     Confirm,
+    /// Give a device a name, for your own eyes
+    Name {
+        /// Which: its id, or the beginning of it
+        device: DeviceArg,
+        /// How it is called; empty to take the name off
+        name: DeviceName,
+    },
+    /// Take a device off the account; it is cut off at once
+    Remove {
+        /// Which: its id, or the beginning of it
+        device: DeviceArg,
+        /// Where the password is.
+        #[command(flatten)]
+        password: PasswordFile,
+    },
 }
 
 /// Arguments of `send`.
@@ -177,19 +281,98 @@ pub struct HistoryArgs {
     pub search: Option<String>,
 }
 
+/// A device, by the beginning of its id: hexadecimal digits, at most as many as an id has.
+#[derive(Clone, Debug)]
+pub struct DeviceArg(String);
+
+/// A text is not the beginning of a device's id.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("a device's id is 32 hexadecimal digits; its beginning is enough")]
+pub struct DeviceArgError;
+
+impl std::str::FromStr for DeviceArg {
+    type Err = DeviceArgError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !hex || !(1..=32).contains(&text.len()) {
+            return Err(DeviceArgError);
+        }
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
+/// How many of some devices an argument names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Named {
+    /// None.
+    Nothing,
+    /// One.
+    One(DeviceId),
+    /// More than one: the argument is too short.
+    Several,
+}
+
+impl DeviceArg {
+    /// Which of `devices` is meant.
+    pub fn among(&self, devices: impl Iterator<Item = DeviceId>) -> Named {
+        let mut found = devices.filter(|device| device.to_string().starts_with(&self.0));
+        match (found.next(), found.next()) {
+            (None, _) => Named::Nothing,
+            (Some(device), None) => Named::One(device),
+            (Some(_), Some(_)) => Named::Several,
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name for a device: one line of at most [`MAX_DEVICE_NAME`] bytes.
+#[derive(Clone, Debug)]
+pub struct DeviceName(pub String);
+
+/// A text is no name for a device.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("a device's name is one line of at most {MAX_DEVICE_NAME} bytes")]
+pub struct DeviceNameError;
+
+impl std::str::FromStr for DeviceName {
+    type Err = DeviceNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > MAX_DEVICE_NAME || text.chars().any(char::is_control) {
+            return Err(DeviceNameError);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
 /// A rendezvous, by a link to it or to something on it.
 #[derive(Clone, Debug)]
-pub struct ServerArg(pub ServerAddress);
+pub struct ServerArg {
+    /// Where it is.
+    pub address: ServerAddress,
+    /// The code of the invitation that the link is, if it is one.
+    pub invitation: Option<String>,
+}
 
 impl std::str::FromStr for ServerArg {
     type Err = ServerArgError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let server = text.parse::<Link>()?.server;
+        let Link { server, target } = text.parse()?;
         if server.key.is_none() {
             return Err(ServerArgError::NoKey);
         }
-        Ok(Self(server))
+        let invitation = match target {
+            Target::Invitation { code } => Some(code),
+            Target::Server | Target::Contact { .. } => None,
+        };
+        Ok(Self { address: server, invitation })
     }
 }
 
@@ -255,6 +438,8 @@ mod tests {
 
     use super::*;
 
+    const SERVER: &str = "parlor://AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@127.0.0.1:4433";
+
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
@@ -270,9 +455,32 @@ mod tests {
             &["parlor", "contact", "add", "parlor://127.0.0.1:4433"],
             &["parlor", "register", "alice", "--server", "parlor://127.0.0.1:4433"],
             &["parlor", "register", "alice", "--server", "127.0.0.1:4433"],
+            &["parlor", "register", "alice", "--server", SERVER, "--email-code", "ABCD-EFGH"],
+            &["parlor", "register", "alice", "--server", SERVER, "--invite", "A", "--email", "a@b"],
+            &["parlor", "login", "alice", "--server", SERVER, "--recovery-file", "code"],
+            &["parlor", "invite", "--uses", "0"],
+            &["parlor", "devices", "name", "xyz", "phone"],
+            &["parlor", "devices", "name", "ab", "a\nb"],
+            &["parlor", "devices", "remove", ""],
         ] {
             let error = Cli::try_parse_from(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_link_that_is_an_invitation_lets_in() {
+        let server: ServerArg = format!("{SERVER}?invite=ABCD-EFGH").parse().unwrap();
+        assert_eq!(server.invitation.as_deref(), Some("ABCD-EFGH"));
+        assert_eq!(SERVER.parse::<ServerArg>().unwrap().invitation, None);
+    }
+
+    #[test]
+    fn a_device_is_named_by_as_much_of_its_id_as_tells_it_from_others() {
+        let (one, other) = (DeviceId([0xab; 16]), DeviceId([0xac; 16]));
+        let named = |text: &str| text.parse::<DeviceArg>().unwrap().among([one, other].into_iter());
+        assert_eq!(named("AB"), Named::One(one));
+        assert_eq!(named(&other.to_string()), Named::One(other));
+        assert_eq!((named("a"), named("b")), (Named::Several, Named::Nothing));
     }
 }
