@@ -146,8 +146,7 @@ impl World {
         let device = self.new_device();
         let mut visitor = self.visit(device.key().public());
         let (name, server, password) = (name.parse().unwrap(), self.server(), secret(password));
-        let (logging_in, request) =
-            LoggingIn::start(name, server, &password, &mut self.rng)?;
+        let (logging_in, request) = LoggingIn::start(name, server, &password, &mut self.rng)?;
         let started: LoginStarted = self.ask(&mut visitor, &request)?;
         let (request, pending) = logging_in.finish(&started, &visitor.exporter, &mut self.rng)?;
         let logged_in: LoggedIn = self.ask(&mut visitor, &request)?;
