@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parlor_common::Blob;
 use parlor_common::id::Username;
-use parlor_common::identity::DeviceSecret;
+use parlor_common::identity::{DeviceSecret, Signature};
 use parlor_common::link::{Link, ServerAddress, Target};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
@@ -159,10 +160,23 @@ pub(super) async fn log_in(
     let (logging_in, request) = LoggingIn::start(name, server, password, &mut os_rng())?;
     let started: LoginStarted = interruptible(session.call(&request)).await??;
     let exporter = session.exporter();
-    let (request, pending) =
-        off_loop(move || logging_in.finish(&started, &exporter, &mut os_rng())).await??;
+    let finish = move || logging_in.finish(&started, &exporter, &mut os_rng());
+    let (request, pending) = match off_loop(finish).await? {
+        Ok(finished) => finished,
+        Err(error) => {
+            give_up(session, Request::LoginFinish { message: Blob(Vec::new()) }).await;
+            return Err(error.into());
+        }
+    };
     let logged_in: LoggedIn = session.call(&request).await?;
     Ok(pending.open(logged_in)?)
+}
+
+/// Tells the rendezvous by a last flight that is none that a login came to nothing: so it stands in
+/// its audit trail at once, and not when it notices that the connection is gone.
+async fn give_up(session: &ServerSession, request: Request) {
+    // It is refused, as it has to be.
+    let _ = session.call::<LoggedIn>(&request).await;
 }
 
 async fn recover(
@@ -173,7 +187,13 @@ async fn recover(
 ) -> Result<OpenAccount, CliError> {
     let (recovering, request) = Recovering::start(name, server)?;
     let started: RecoveryStarted = interruptible(session.call(&request)).await??;
-    let (request, recovered) = recovering.prove(&started, code, &session.exporter())?;
+    let (request, recovered) = match recovering.prove(&started, code, &session.exporter()) {
+        Ok(proven) => proven,
+        Err(error) => {
+            give_up(session, Request::RecoveryFinish { proof: Signature([0; 64]) }).await;
+            return Err(error.into());
+        }
+    };
     let logged_in: LoggedIn = session.call(&request).await?;
     Ok(recovered.open(logged_in)?)
 }

@@ -44,9 +44,8 @@ async fn list(context: &Context) -> Result<ExitCode, CliError> {
     let reader = context.home.open_read_only()?;
     let mut served = Served::new();
     match tokio::time::timeout(FRESH_TIME, Box::pin(look(context, &mut served))).await {
-        Ok(Ok(())) => {}
         // Whoever holds the profile keeps the list fresh.
-        Ok(Err(CliError::Lock(LockError::Held { .. }))) => {}
+        Ok(Ok(()) | Err(CliError::Lock(LockError::Held { .. }))) => {}
         Ok(Err(error @ CliError::Server(_))) => context.printer.note(&error.to_string()),
         Ok(Err(error)) => return Err(error),
         Err(_) => context.printer.note("the rendezvous cannot be reached; this is what was known"),

@@ -32,13 +32,7 @@ pub(super) fn chosen(
     let question = if option == "--password-file" { "Password: " } else { "New password: " };
     let bytes = match file {
         Some(path) => read_file(path)?,
-        None => {
-            let bytes = ask(question, option)?;
-            if ask("Again: ", option)? != bytes {
-                return Err(CliError::Password("the two passwords differ".to_owned()));
-            }
-            bytes
-        }
+        None => ask_twice(question, option)?,
     };
     let password = password(bytes)?;
     let judged = password.check_strength(name, server);
@@ -83,6 +77,14 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
         }
     }
     Ok(bytes)
+}
+
+fn ask_twice(question: &str, option: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let typed = ask(question, option)?;
+    if ask("Again: ", option)? != typed {
+        return Err(CliError::Password("the two passwords differ".to_owned()));
+    }
+    Ok(typed)
 }
 
 /// Asks without showing what is typed.

@@ -368,8 +368,12 @@ impl Node {
     }
 
     fn presence(&mut self, Presence { name, online, list_version }: Presence) {
-        let Some(known) = self.contacts.list(&name) else { return };
-        if list_version != known.version || self.contacts.awaits_signature(&name) {
+        if self.contacts.get(&name).is_none() || self.is_blocked(&name) {
+            return;
+        }
+        // Nothing is known of the devices of somebody whose new account key was accepted just now.
+        let known = self.contacts.list(&name).map(|known| known.version);
+        if known != Some(list_version) || self.contacts.awaits_signature(&name) {
             if self.sign_in.pending.contains(&Step::Presence) {
                 self.sign_in.pending.insert(Step::Devices(name.clone()));
             }

@@ -27,7 +27,8 @@ impl Writer<'_> {
         self.run(writer, (old.as_bytes(), new.as_bytes()))?;
         let identity = "UPDATE identity SET account_key = ?1, devices = ?2";
         self.run(identity, (new.as_bytes(), Json(&devices)))?;
-        (self.own, self.incarnations) = (new, Default::default());
+        self.own = new;
+        self.incarnations.clear();
         let failed = "UPDATE messages SET state = ?1 \
                       WHERE id IN (SELECT message FROM outbox WHERE envelope IS NOT NULL)";
         self.run(failed, [MessageState::Failed])?;
