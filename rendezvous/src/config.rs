@@ -42,6 +42,8 @@ pub enum Registration {
     Open,
     /// Who has an invitation.
     Invite,
+    /// Who reads the mail of an address that may register.
+    Email,
 }
 
 /// Where accounts are kept.

@@ -121,6 +121,7 @@ impl Rendezvous {
             next_key_hash: keys.next_hash(),
             opaque,
             registration,
+            email: None,
             limits: config.limits,
             node: NodeId(rng.next_u64()),
         });

@@ -14,7 +14,8 @@
 //! | [`turn`] | core and store together, without sockets |
 //! | [`admin`] | what who runs the server asks of it, and is told |
 //! | [`audit`] | the audit trail: events, rows, and the chain that they form |
-//! | [`invitation`] | invitation codes |
+//! | [`code`], [`invitation`] | codes that are passed on, invitations among them |
+//! | [`email`] | addresses, the codes that are mailed to them, the mail |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
 //! | [`config`], [`limits`] | what the server is told |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
@@ -23,9 +24,11 @@
 pub mod admin;
 pub mod args;
 pub mod audit;
+pub mod code;
 pub mod commands;
 pub mod config;
 mod driver;
+pub mod email;
 pub mod folder;
 pub mod invitation;
 pub mod keys;

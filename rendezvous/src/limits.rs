@@ -37,6 +37,16 @@ pub struct Limits {
     pub invitations_per_user: u32,
     /// Days that a user's invitation is good for.
     pub invitation_days: u32,
+    /// Minutes that a code by e-mail is good for.
+    pub email_code_minutes: u32,
+    /// Wrong codes after which the right one is refused, too.
+    pub email_code_attempts: u32,
+    /// Mails that leave for one address in 24 hours.
+    pub mails_per_address_per_day: u32,
+    /// Mails that leave for all addresses of one domain in 24 hours.
+    pub mails_per_domain_per_day: u32,
+    /// Mails that leave in 24 hours.
+    pub mails_per_day: u32,
 }
 
 impl Default for Limits {
@@ -55,6 +65,11 @@ impl Default for Limits {
             prekey_requests_per_day: 10_000,
             invitations_per_user: 0,
             invitation_days: 7,
+            email_code_minutes: 15,
+            email_code_attempts: 5,
+            mails_per_address_per_day: 5,
+            mails_per_domain_per_day: 1_000,
+            mails_per_day: 2_000,
         }
     }
 }
@@ -75,6 +90,15 @@ impl Limits {
             one_time: self.one_time_prekeys,
             one_time_per_day: self.one_time_prekeys_per_day,
             requests_per_day: self.prekey_requests_per_day,
+        }
+    }
+
+    /// Those of them that mails meet.
+    pub const fn of_mails(&self) -> MailLimits {
+        MailLimits {
+            per_address: self.mails_per_address_per_day,
+            per_domain: self.mails_per_domain_per_day,
+            in_all: self.mails_per_day,
         }
     }
 }
@@ -99,4 +123,15 @@ pub struct PrekeyLimits {
     pub one_time_per_day: u32,
     /// Times that an account may ask for prekeys in 24 hours.
     pub requests_per_day: u32,
+}
+
+/// The limits that mails meet, each in 24 hours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MailLimits {
+    /// To one address.
+    pub per_address: u32,
+    /// To all addresses of one domain.
+    pub per_domain: u32,
+    /// In all.
+    pub in_all: u32,
 }

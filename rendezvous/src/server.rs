@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `arrivals.rs` | none: connections that come and go |
 //! | `registration.rs` | `register.*` |
+//! | `email.rs` | `register.start`, where it has a code mailed |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
 //! | `devices.rs` | `user.get`, `device.*` but for the next |
@@ -27,6 +28,7 @@ mod connections;
 mod contacts;
 mod cosigning;
 mod devices;
+mod email;
 mod exchange;
 mod invitations;
 mod login;
@@ -55,16 +57,19 @@ use rand::CryptoRng;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
+use self::email::{Mailing, mail_failed};
 use self::output::Asker;
-pub use self::output::{CloseReason, ConnId, Output, QueryId, StreamId};
+pub use self::output::{CloseReason, ConnId, MailId, Output, QueryId, StreamId};
 pub use self::query::{
-    Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
-    LoginStart, MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange,
-    PrekeysPut, Query, Rekey, Taking, Tidied, Tidying, Way,
+    Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking,
+    ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, InvitationMade,
+    KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart, MutualContact, MutualContacts,
+    NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut, Query, Rekey, Taking, Tidied,
+    Tidying, UnsentMail, Way,
 };
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 use crate::config::Registration;
+use crate::email::{EmailPolicy, Mail};
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
 
@@ -87,6 +92,8 @@ pub struct ServerParams {
     pub opaque: OpaqueSetup,
     /// Who may register.
     pub registration: Registration,
+    /// Whose addresses may register, and what is mailed to them, where it is by e-mail.
+    pub email: Option<EmailPolicy>,
     /// How much is too much.
     pub limits: Limits,
     /// Which of the servers that share the store this is.
@@ -100,8 +107,10 @@ pub struct Server {
     connections: Connections,
     present: PresentAccounts,
     pending: BTreeMap<QueryId, Pending>,
+    mails: BTreeMap<MailId, Mailing>,
     outputs: VecDeque<Output>,
     last_query: u64,
+    last_mail: u64,
 }
 
 /// What a query was asked for.
@@ -121,6 +130,8 @@ enum Pending {
 #[derive(Debug)]
 enum After {
     RegisterFinish(Identity),
+    EmailCode { mailing: Box<Mailing>, mail: Box<Mail> },
+    MailTakenBack,
     LoginStart { name: Username, message: Vec<u8>, origin: Origin },
     RecoveryStart { name: Username, origin: Origin },
     LoginFinish { name: Username, way: Way },
@@ -161,8 +172,10 @@ impl Server {
             connections: Connections::default(),
             present: PresentAccounts::default(),
             pending: BTreeMap::new(),
+            mails: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
+            last_mail: 0,
         }
     }
 
@@ -338,6 +351,8 @@ impl Server {
     ) -> Handled {
         match after {
             After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
+            After::EmailCode { mailing, mail } => self.send_code(*mailing, *mail, &answer),
+            After::MailTakenBack => Err(mail_failed()),
             After::LoginStart { name, message, origin } => {
                 self.login_started(asker, (name, &message, origin), answer, rng)
             }

@@ -22,8 +22,8 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, HeldItems, Interfaces,
-    Invitations, Prekeys, QueryError, Run, Users,
+    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, EmailCodes, HeldItems,
+    Interfaces, Invitations, Prekeys, QueryError, Run, Users,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
 use crate::server::{Answer, Query, QueryId};
@@ -81,6 +81,11 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
     Ok(match query {
         Query::DeviceOwner { device } => Answer::Device(db.owner(&device)?),
         Query::CreateAccount(account) => Answer::Created(changes::create_account(db, &account)?),
+        Query::AskEmailCode(asked) => Answer::EmailCodeAsked(changes::ask_email_code(db, &asked)?),
+        Query::TakeMailBack(unsent) => {
+            changes::take_mail_back(db, &unsent)?;
+            Answer::MailTakenBack
+        }
         Query::StartLogin(attempt) => Answer::LoginStarted(changes::start_login(db, &attempt)?),
         Query::FinishLogin(attempt) => Answer::Account(changes::finish_login(db, &attempt)?),
         Query::ChangePassword(change) => {

@@ -23,7 +23,10 @@ pub fn settle<D: Database>(
             match output {
                 Output::Query(id, query) => queries.push((id, query)),
                 Output::Publish(notice) => bus.publish(notice),
-                Output::Reply { .. } | Output::Event { .. } | Output::Close { .. } => {
+                Output::Reply { .. }
+                | Output::Event { .. }
+                | Output::Close { .. }
+                | Output::Mail { .. } => {
                     outputs.push(output);
                 }
             }

@@ -125,7 +125,7 @@ impl Turns {
                     self.tell(conn, ToClient::Close(reason));
                     self.forget(conn);
                 }
-                Output::Query(..) | Output::Publish(_) => {} // settled
+                Output::Mail { .. } | Output::Query(..) | Output::Publish(_) => {} // settled
             }
         }
     }

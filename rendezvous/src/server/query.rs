@@ -16,8 +16,9 @@ use parlor_common::wire::rendezvous::{
 
 use crate::admin::{KnownInvitation, User, UserChange, UserLine};
 use crate::audit::{AuditEvent, Entry, Page, Reason};
+use crate::email::{Address, EmailCodeHash};
 use crate::invitation::{InvitationHash, InvitationId};
-use crate::limits::{ContactLimits, Limits, PrekeyLimits};
+use crate::limits::{ContactLimits, Limits, MailLimits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
 
 /// A question to the store.
@@ -30,6 +31,11 @@ pub enum Query {
     },
     /// Create an account unless its name or its device is taken. [`Answer::Created`].
     CreateAccount(Box<NewAccount>),
+    /// Keep a code for an address, in place of the one before, and count its mail; unless the name
+    /// is taken or too many mails have left. [`Answer::EmailCodeAsked`].
+    AskEmailCode(Box<EmailCodeAsked>),
+    /// Take a code back whose mail did not leave, and the count of it. [`Answer::MailTakenBack`].
+    TakeMailBack(Box<UnsentMail>),
     /// Count a try to log in, and hand out what it is judged by. [`Answer::LoginStarted`].
     StartLogin(Box<LoginAttempt>),
     /// Take note of a login that succeeded, and hand out the account. [`Answer::Account`].
@@ -218,6 +224,8 @@ impl Query {
     pub const fn is_write(&self) -> bool {
         match self {
             Self::CreateAccount(_)
+            | Self::AskEmailCode(_)
+            | Self::TakeMailBack(_)
             | Self::StartLogin(_)
             | Self::FinishLogin(_)
             | Self::ChangePassword(_)
@@ -264,6 +272,10 @@ pub enum Answer {
     Device(Option<KnownDevice>),
     /// Whether the account was created.
     Created(Creation),
+    /// Whether the code may be mailed.
+    EmailCodeAsked(CodeAsking),
+    /// It is as if there had been no mail.
+    MailTakenBack,
     /// What became of a try to log in.
     LoginStarted(LoginStart),
     /// The account, if there is one of that name and it is not shut.
@@ -399,6 +411,61 @@ pub enum Admission {
     Open,
     /// An invitation.
     Invitation(InvitationHash),
+    /// A code that was mailed to an address.
+    Email(EmailCodeTried),
+}
+
+/// A code that somebody says was mailed to an address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EmailCodeTried {
+    /// The address.
+    pub address: Address,
+    /// Of the code.
+    pub hash: EmailCodeHash,
+    /// Wrong codes after which the right one is refused, too.
+    pub max_attempts: u32,
+}
+
+/// A wish for a code by e-mail.
+#[derive(Debug)]
+pub struct EmailCodeAsked {
+    /// The name that is to be registered.
+    pub name: Username,
+    /// Where to.
+    pub address: Address,
+    /// Of the code.
+    pub hash: EmailCodeHash,
+    /// Until when the code is good.
+    pub expires_at: Timestamp,
+    /// From where.
+    pub origin: Origin,
+    /// How many mails are too many.
+    pub limits: MailLimits,
+}
+
+/// What became of a wish for a code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CodeAsking {
+    /// The code is kept and the mail counted: it may leave.
+    Kept,
+    /// There is, or was, an account of that name.
+    NameTaken,
+    /// Too many mails have left: to the address, to its domain or in all.
+    TooMany {
+        /// When the next one may leave.
+        until: Timestamp,
+    },
+}
+
+/// A mail that did not leave.
+#[derive(Debug)]
+pub struct UnsentMail {
+    /// To whom it was.
+    pub address: Address,
+    /// Of the code in it.
+    pub hash: EmailCodeHash,
+    /// What is written down of that.
+    pub entry: Entry,
 }
 
 /// A new password.
@@ -505,6 +572,8 @@ pub enum Creation {
     NameTaken,
     /// The invitation is none, or is used up, expired or revoked.
     BadInvitation,
+    /// The code is not the one that was mailed, or its time or its tries are over.
+    BadEmailCode,
 }
 
 /// What the server keeps to check a password that it never sees.

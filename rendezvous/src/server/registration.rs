@@ -13,6 +13,7 @@ use rand::CryptoRng;
 
 use super::connections::Identity;
 use super::devices::bad_list;
+use super::email::{bad_email_code, email_needed};
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
 use super::query::{Admission, Answer, Creation, NewAccount, Query};
@@ -20,11 +21,20 @@ use super::reply::{Handled, done, malformed, ok, refusal, unavailable};
 use super::{After, Server};
 use crate::audit::{AuditEvent, Reason};
 use crate::config::Registration;
+use crate::email::Address;
 use crate::invitation::InvitationCode;
 use crate::opaque::{CredentialId, finish_registration};
 
 /// A sealed account key has at most this many bytes: a key, a nonce, a tag and room for a version.
 const MAX_BOX: usize = 1024;
+
+/// Where a wish to register leads.
+enum Entrance {
+    /// To the rest of the registration; the store judges this once it is there.
+    Admission(Admission),
+    /// To a mail with a code, and no further.
+    CodeByMail(Address),
+}
 
 impl Server {
     /// First flight of a registration. Whether the name is taken is not even looked up.
@@ -36,8 +46,11 @@ impl Server {
         now: Timestamp,
         rng: &mut dyn CryptoRng,
     ) -> Handled {
-        let admission = match self.admission(ticket) {
-            Ok(admission) => admission,
+        let admission = match self.entrance(ticket) {
+            Ok(Entrance::Admission(admission)) => admission,
+            Ok(Entrance::CodeByMail(address)) => {
+                return self.mail_code(asker, name, address, now, rng);
+            }
             Err(error) => return Err(self.turned_away(asker, name, error, now)),
         };
         let credential = CredentialId::draw(rng);
@@ -47,20 +60,27 @@ impl Server {
         ok(RegisterStarted { message, argon2: Argon2Params::DEFAULT })
     }
 
-    /// What a newcomer shows, as the store judges it once the rest is there.
-    fn admission(&self, ticket: Option<Ticket>) -> Result<Admission, ErrorReply> {
-        match (self.params.registration, ticket) {
-            (Registration::Open, _) => Ok(Admission::Open),
+    /// What a newcomer shows, or what becomes of who has nothing to show yet.
+    fn entrance(&self, ticket: Option<Ticket>) -> Result<Entrance, ErrorReply> {
+        let admission = match (self.params.registration, ticket) {
+            (Registration::Open, _) => Admission::Open,
             (Registration::Invite, Some(Ticket::Invite { code })) => {
                 let code: InvitationCode = code.parse().map_err(|_| bad_invitation())?;
-                Ok(Admission::Invitation(code.hash()))
+                Admission::Invitation(code.hash())
             }
-            (Registration::Invite, _) => Err(invitation_needed()),
-        }
+            (Registration::Invite, _) => return Err(invitation_needed()),
+            (Registration::Email, Some(Ticket::Email { address, code })) => {
+                let address = self.mailable(&address)?;
+                let Some(code) = code else { return Ok(Entrance::CodeByMail(address)) };
+                Admission::Email(self.email_code(address, &code)?)
+            }
+            (Registration::Email, _) => return Err(email_needed()),
+        };
+        Ok(Entrance::Admission(admission))
     }
 
     /// Writes down that somebody was not let in.
-    fn turned_away(
+    pub(super) fn turned_away(
         &mut self,
         asker: Asker,
         name: Username,
@@ -118,13 +138,12 @@ impl Server {
                 self.sign_in(asker.conn, identity);
                 done()
             }
-            Creation::NameTaken => {
-                Err(refusal(ErrorCode::NameTaken, "that name is taken; choose another"))
-            }
+            Creation::NameTaken => Err(name_taken()),
             Creation::DeviceTaken => Err(bad_list(
                 "this device belongs to another account; register with a new device key",
             )),
             Creation::BadInvitation => Err(bad_invitation()),
+            Creation::BadEmailCode => Err(bad_email_code()),
         }
     }
 
@@ -157,6 +176,10 @@ pub(super) fn check_box(sealed: &Blob) -> Result<(), ErrorReply> {
         return Err(malformed("a sealed account key is too long"));
     }
     Ok(())
+}
+
+pub(super) fn name_taken() -> ErrorReply {
+    refusal(ErrorCode::NameTaken, "that name is taken; choose another")
 }
 
 fn bad_invitation() -> ErrorReply {

@@ -18,8 +18,11 @@ use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::{Bus, CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId};
+use super::{
+    Bus, CloseReason, ConnId, Loopback, MailId, NodeId, Output, Server, ServerParams, StreamId,
+};
 use crate::config::Registration as Policy;
+use crate::email::{Mail, NotSent};
 use crate::limits::Limits;
 use crate::opaque::{Binding, OpaqueSetup, client};
 use crate::store::Store;
@@ -39,6 +42,7 @@ pub(super) struct World {
     events: BTreeMap<ConnId, Vec<Event>>,
     closed: BTreeMap<ConnId, CloseReason>,
     replies: BTreeMap<(ConnId, StreamId), Vec<u8>>,
+    mails: Vec<(MailId, Mail)>,
 }
 
 impl World {
@@ -80,6 +84,7 @@ impl World {
             events: BTreeMap::new(),
             closed: BTreeMap::new(),
             replies: BTreeMap::new(),
+            mails: Vec::new(),
         }
     }
 
@@ -123,6 +128,7 @@ impl World {
                 Output::Close { conn, reason } => {
                     self.closed.insert(conn, reason);
                 }
+                Output::Mail { id, mail } => self.mails.push((id, mail)),
             }
         }
     }
@@ -161,6 +167,17 @@ impl World {
 
     pub(super) fn refused(&mut self, conn: ConnId, request: &Request) -> ErrorCode {
         self.try_call::<serde_json::Value>(conn, request).unwrap_err().code
+    }
+
+    /// The mails since the last look.
+    pub(super) fn mails(&mut self) -> Vec<(MailId, Mail)> {
+        std::mem::take(&mut self.mails)
+    }
+
+    /// Tells the server what became of a mail.
+    pub(super) fn mailed(&mut self, id: MailId, result: Result<(), NotSent>) {
+        self.server.handle_mailed(id, result, self.now);
+        self.settle();
     }
 
     /// The events of a connection since the last look.
@@ -286,6 +303,7 @@ pub(super) fn params() -> ServerParams {
         next_key_hash: [8; 32],
         opaque: OpaqueSetup::generate(&mut StdRng::from_seed([1; 32])),
         registration: Policy::Open,
+        email: None,
         limits: Limits::default(),
         node: NodeId(1),
     }
