@@ -7,6 +7,7 @@ mod admission;
 mod connection;
 #[cfg(test)]
 mod loopback;
+mod mail;
 mod reset;
 mod turns;
 
@@ -26,6 +27,8 @@ use tokio::task::JoinHandle;
 
 use self::admission::Admission;
 use self::connection::ToTurns;
+use self::mail::Mailer;
+pub use self::mail::MailerError;
 use self::turns::Turns;
 use crate::config::{Config, DataPlace};
 use crate::folder::{DataFolder, FolderError};
@@ -87,13 +90,9 @@ pub enum StartError {
     /// The operating system has no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Randomness(#[from] rand::rngs::SysError),
-    /// Beyond loopback, who may register must be said.
-    #[error(
-        "who may register here? A server that listens beyond loopback must be told: \
-         set registration = \"open\" in its configuration (or PARLOR_RENDEZVOUS_REGISTRATION=open) \
-         to let anybody register who reaches it"
-    )]
-    RegistrationNotChosen,
+    /// Registration is by e-mail, and there is no way to send any.
+    #[error(transparent)]
+    Mail(#[from] MailerError),
     /// QUIC or TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] quic::ConfigError),
@@ -107,8 +106,6 @@ pub struct Ended;
 impl Rendezvous {
     /// Starts a server on the current tokio runtime and returns once it listens.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let registration =
-            config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
         let mut rng = StdRng::try_from_rng(&mut SysRng)?;
         let Kept { folder, store, keys, opaque } = Kept::open(&config.data, &mut rng)?;
         let listening = |error| StartError::Listen { address: config.listen, error };
@@ -116,22 +113,24 @@ impl Rendezvous {
         let address = endpoint.local_addr().map_err(listening)?;
         store.put_note(LISTEN_NOTE, &address.to_string())?;
         let link = reach::link(config.public.as_ref(), address, keys.public());
+        let email = config.email.as_ref();
         let server = Server::new(ServerParams {
             key: keys.public(),
             next_key_hash: keys.next_hash(),
             opaque,
-            registration,
-            email: None,
+            registration: config.registration,
+            email: email.map(|email| email.policy(link.server.at.to_string())),
             limits: config.limits,
             node: NodeId(rng.next_u64()),
         });
         let (stop, stopping) = oneshot::channel();
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);
+        let mailer = email.map(|email| Mailer::new(email, inputs.clone())).transpose()?;
         let admission = Arc::new(Admission::new(config.limits));
         let request_timeout = Duration::from_millis(config.limits.request_timeout_ms);
         let to_turns = ToTurns { inputs, request_timeout };
         tokio::spawn(accept(endpoint.clone(), admission, to_turns));
-        let turns = Turns::new(server, store, rng);
+        let turns = Turns::new(server, store, rng, mailer);
         let task = tokio::spawn(async move {
             turns.run(waiting, stopping).await;
             drain(&endpoint).await;

@@ -40,4 +40,4 @@ pub mod store;
 pub mod turn;
 
 pub use self::config::Config;
-pub use self::driver::{Ended, Rendezvous, StartError};
+pub use self::driver::{Ended, MailerError, Rendezvous, StartError};

@@ -10,8 +10,10 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::close;
+use super::mail::Mailer;
 use super::{MAX_INPUTS, now};
-use crate::server::{CloseReason, ConnId, Loopback, Output, Server, StreamId};
+use crate::email::{Mail, NotSent};
+use crate::server::{CloseReason, ConnId, Loopback, MailId, Output, Server, StreamId};
 use crate::store::Store;
 use crate::turn::settle;
 
@@ -38,6 +40,10 @@ pub(super) enum Input {
     Disconnected {
         conn: ConnId,
     },
+    Mailed {
+        id: MailId,
+        result: Result<(), NotSent>,
+    },
 }
 
 /// A client, from here.
@@ -58,14 +64,15 @@ pub(super) struct Turns {
     store: Store,
     bus: Loopback,
     rng: StdRng,
+    mailer: Option<Mailer>,
     clients: BTreeMap<ConnId, Client>,
     replies: BTreeMap<(ConnId, StreamId), oneshot::Sender<Vec<u8>>>,
 }
 
 impl Turns {
-    pub(super) fn new(server: Server, store: Store, rng: StdRng) -> Self {
+    pub(super) fn new(server: Server, store: Store, rng: StdRng, mailer: Option<Mailer>) -> Self {
         let (clients, replies) = (BTreeMap::new(), BTreeMap::new());
-        Self { server, store, bus: Loopback::default(), rng, clients, replies }
+        Self { server, store, bus: Loopback::default(), rng, mailer, clients, replies }
     }
 
     /// Takes turns until told to stop, then says goodbye and closes the database.
@@ -112,6 +119,7 @@ impl Turns {
                 self.forget(conn);
                 self.server.handle_disconnected(conn, now);
             }
+            Input::Mailed { id, result } => self.server.handle_mailed(id, result, now),
         }
     }
 
@@ -125,8 +133,16 @@ impl Turns {
                     self.tell(conn, ToClient::Close(reason));
                     self.forget(conn);
                 }
-                Output::Mail { .. } | Output::Query(..) | Output::Publish(_) => {} // settled
+                Output::Mail { id, mail } => self.mail(id, mail),
+                Output::Query(..) | Output::Publish(_) => {} // settled
             }
+        }
+    }
+
+    fn mail(&self, id: MailId, mail: Mail) {
+        match &self.mailer {
+            Some(mailer) => mailer.send(id, mail),
+            None => tracing::error!("a mail, and nothing to send it with"),
         }
     }
 

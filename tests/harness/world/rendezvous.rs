@@ -92,6 +92,7 @@ impl Rendezvous {
             next_key_hash: [7; 32],
             opaque: OpaqueSetup::from_bytes(&self.opaque).unwrap(),
             registration: Registration::Open,
+            email: None,
             limits: Limits::default(),
             node: NodeId::default(),
         }));
@@ -155,6 +156,7 @@ impl World {
         for output in settle(core, store, bus, date, &mut self.rng) {
             match output {
                 Output::Query(..) | Output::Publish(_) => unreachable!("they are settled"),
+                Output::Mail { .. } => unreachable!("nobody registers by e-mail"),
                 Output::Reply { conn, stream, payload } => self.send_reply(conn, stream, payload),
                 Output::Event { conn, payload } => self.send_event(conn, payload),
                 Output::Close { conn, reason } => self.send_close(conn, reason),
