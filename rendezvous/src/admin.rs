@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::{ErrorCode, Invitation};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Page;
 use crate::invitation::InvitationId;
+use crate::server::CloseReason;
 
 /// The longest request in bytes, without its line end.
 pub const MAX_ADMIN_REQUEST: usize = 1024;
@@ -39,6 +41,11 @@ pub enum AdminRequest {
         name: Username,
         /// How.
         change: UserChange,
+    },
+    /// Remove a user for ever; the name is not given out again. [`AdminAnswer::Done`].
+    UserDelete {
+        /// Whose account.
+        name: Username,
     },
     /// Make an invitation. [`AdminAnswer::Invitation`].
     InviteCreate {
@@ -71,6 +78,23 @@ pub enum AdminRequest {
     Status {},
 }
 
+impl AdminRequest {
+    /// Whether asking it again, where nobody knows whether it was done, comes to the same.
+    pub const fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::UserDelete { .. } | Self::InviteCreate { .. } => false,
+            Self::UserList { .. }
+            | Self::UserShow { .. }
+            | Self::UserChange { .. }
+            | Self::InviteList { .. }
+            | Self::InviteRevoke { .. }
+            | Self::AuditNewest { .. }
+            | Self::AuditAfter { .. }
+            | Self::Status {} => true,
+        }
+    }
+}
+
 /// A change of a user.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,8 +105,6 @@ pub enum UserChange {
     Enable,
     /// Forget its failed logins and their delays and locks.
     Unlock,
-    /// Remove the account for ever. Its name is not given out again.
-    Delete,
 }
 
 /// A reply.
@@ -107,7 +129,7 @@ pub enum AdminAnswer {
     /// A user.
     User(Box<User>),
     /// The new invitation.
-    Invitation(NewInvitation),
+    Invitation(Invitation),
     /// Invitations, [`PAGE`] at most.
     Invitations(Vec<KnownInvitation>),
     /// Rows of the audit trail, [`PAGE`] at most.
@@ -206,17 +228,6 @@ pub struct UserTries {
     pub locked_until: Option<Timestamp>,
 }
 
-/// An invitation that was just made.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct NewInvitation {
-    /// The code, which is kept nowhere.
-    pub code: String,
-    /// For so many accounts.
-    pub uses: u32,
-    /// Until when.
-    pub expires_at: Timestamp,
-}
-
 /// An invitation as it is kept.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct KnownInvitation {
@@ -257,6 +268,18 @@ pub struct Counters {
     pub refused: BTreeMap<String, u64>,
     /// Connections that were closed by the server, by reason.
     pub cut: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// A request was refused.
+    pub fn refused(&mut self, code: ErrorCode) {
+        *self.refused.entry(code.to_string()).or_default() += 1;
+    }
+
+    /// A connection was closed.
+    pub fn cut(&mut self, reason: CloseReason) {
+        *self.cut.entry(reason.name().to_owned()).or_default() += 1;
+    }
 }
 
 #[cfg(test)]

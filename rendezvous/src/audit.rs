@@ -12,6 +12,7 @@
 
 mod chain;
 mod hash;
+mod log;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -3,15 +3,19 @@
 //! One task owns core and store and takes turns; connections and requests are tasks that read one
 //! thing, hand it over and write what comes back.
 
+#[cfg(unix)]
+mod admin;
 mod admission;
 mod connection;
 #[cfg(test)]
 mod loopback;
 mod mail;
+mod offline;
 mod reset;
 mod turns;
 
 use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,12 +29,18 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+#[cfg(unix)]
+use self::admin::AdminSocket;
+#[cfg(unix)]
+pub(crate) use self::admin::SocketPath;
 use self::admission::Admission;
 use self::connection::ToTurns;
 use self::mail::Mailer;
 pub use self::mail::MailerError;
-use self::turns::Turns;
+pub(crate) use self::offline::Offline;
+use self::turns::{Input, Turns};
 use crate::config::{Config, DataPlace};
+use crate::email::EmailPolicy;
 use crate::folder::{DataFolder, FolderError};
 use crate::keys::ServerKeys;
 use crate::opaque::OpaqueSetup;
@@ -66,6 +76,15 @@ pub struct Rendezvous {
 /// The server cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The socket for admin commands cannot be made.
+    #[error("the socket for admin commands cannot be made in {}: {error}", .folder.display())]
+    Admin {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the operating system said.
+        #[source]
+        error: std::io::Error,
+    },
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -107,32 +126,28 @@ impl Rendezvous {
     /// Starts a server on the current tokio runtime and returns once it listens.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let mut rng = StdRng::try_from_rng(&mut SysRng)?;
-        let Kept { folder, store, keys, opaque } = Kept::open(&config.data, &mut rng)?;
+        let open = DataFolder::open_for_server;
+        let Kept { folder, store, keys, opaque } = Kept::open(&config.data, open, &mut rng)?;
         let listening = |error| StartError::Listen { address: config.listen, error };
         let endpoint = bind(config.listen, &keys, listening)?;
         let address = endpoint.local_addr().map_err(listening)?;
         store.put_note(LISTEN_NOTE, &address.to_string())?;
         let link = reach::link(config.public.as_ref(), address, keys.public());
         let email = config.email.as_ref();
-        let server = Server::new(ServerParams {
-            key: keys.public(),
-            next_key_hash: keys.next_hash(),
-            opaque,
-            registration: config.registration,
-            email: email.map(|email| email.policy(link.server.at.to_string())),
-            limits: config.limits,
-            node: NodeId(rng.next_u64()),
-        });
+        let policy = email.map(|email| email.policy(link.server.at.to_string()));
+        let server = Server::new(params(config, policy, &keys, opaque, &mut rng));
         let (stop, stopping) = oneshot::channel();
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);
         let mailer = email.map(|email| Mailer::new(email, inputs.clone())).transpose()?;
         let admission = Arc::new(Admission::new(config.limits));
         let request_timeout = Duration::from_millis(config.limits.request_timeout_ms);
         let to_turns = ToTurns { inputs, request_timeout };
+        let admin = Admin::start(folder.as_ref(), &to_turns.inputs)?;
         tokio::spawn(accept(endpoint.clone(), admission, to_turns));
         let turns = Turns::new(server, store, rng, mailer);
         let task = tokio::spawn(async move {
             turns.run(waiting, stopping).await;
+            admin.stop().await;
             drain(&endpoint).await;
             drop(folder);
         });
@@ -169,6 +184,53 @@ impl Rendezvous {
     }
 }
 
+fn params(
+    config: &Config,
+    email: Option<EmailPolicy>,
+    keys: &ServerKeys,
+    opaque: OpaqueSetup,
+    rng: &mut StdRng,
+) -> ServerParams {
+    ServerParams {
+        key: keys.public(),
+        next_key_hash: keys.next_hash(),
+        opaque,
+        registration: config.registration,
+        email,
+        limits: config.limits,
+        node: NodeId(rng.next_u64()),
+    }
+}
+
+/// Whoever answers admin commands, if somebody does.
+struct Admin(Option<JoinHandle<()>>);
+
+impl Admin {
+    #[cfg(unix)]
+    fn start(
+        folder: Option<&DataFolder>,
+        inputs: &mpsc::Sender<Input>,
+    ) -> Result<Self, StartError> {
+        let Some(folder) = folder.map(DataFolder::path) else { return Ok(Self(None)) };
+        let socket = AdminSocket::bind(folder)
+            .map_err(|error| StartError::Admin { folder: folder.to_owned(), error })?;
+        Ok(Self(Some(tokio::spawn(socket.serve(inputs.clone())))))
+    }
+
+    #[cfg(not(unix))]
+    fn start(_: Option<&DataFolder>, _: &mpsc::Sender<Input>) -> Result<Self, StartError> {
+        Ok(Self(None))
+    }
+
+    /// Removes the socket: who comes now waits until the folder is free.
+    async fn stop(self) {
+        if let Some(task) = self.0 {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
 /// What a server keeps between its runs.
 struct Kept {
     folder: Option<DataFolder>,
@@ -178,10 +240,14 @@ struct Kept {
 }
 
 impl Kept {
-    fn open(place: &DataPlace, rng: &mut StdRng) -> Result<Self, StartError> {
+    fn open(
+        place: &DataPlace,
+        open: fn(&Path) -> Result<DataFolder, FolderError>,
+        rng: &mut StdRng,
+    ) -> Result<Self, StartError> {
         match place {
             DataPlace::Folder(path) => {
-                let folder = DataFolder::open(path)?;
+                let folder = open(path)?;
                 let (keys, opaque) = (folder.server_keys(rng)?, folder.opaque(rng)?);
                 let store = Store::open(&folder.database()?)?;
                 Ok(Self { folder: Some(folder), store, keys, opaque })

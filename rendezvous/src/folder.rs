@@ -3,6 +3,8 @@
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rand::CryptoRng;
 use thiserror::Error;
@@ -11,6 +13,10 @@ use zeroize::Zeroizing;
 use crate::keys::ServerKeys;
 use crate::opaque::OpaqueSetup;
 use crate::store;
+
+/// How often, and for how long each time, a server waits for a command to end: a second.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 const LOCK: &str = "lock";
 const SERVER_KEY: &str = "server.key";
@@ -30,6 +36,11 @@ pub enum FolderError {
     /// Another server has it open.
     #[error("another parlor-rendezvous is running on {}: stop it, or give another --data", .0.display())]
     InUse(PathBuf),
+    /// A server has it open and does not take requests.
+    #[error(
+        "the server that runs on {} is starting or stopping, or does not answer: try again", .0.display()
+    )]
+    Silent(PathBuf),
     /// The operating system refused.
     #[error("{}: {error}", .path.display())]
     Io {
@@ -94,6 +105,22 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(&lock, error)),
         }
+    }
+
+    /// Opens the folder as a server does: a command that has it open is waited for.
+    pub fn open_for_server(path: &Path) -> Result<Self, FolderError> {
+        for _ in 0..TRIES {
+            match Self::open(path) {
+                Err(FolderError::InUse(_)) => thread::sleep(PAUSE),
+                opened => return opened,
+            }
+        }
+        Self::open(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The database's file, which is there and the owner's alone before `SQLite` opens it.

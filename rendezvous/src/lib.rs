@@ -17,19 +17,23 @@
 //! | [`code`], [`invitation`] | codes that are passed on, invitations among them |
 //! | [`email`] | addresses, the codes that are mailed to them, the mail |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
+//! | [`guard`] | how soon the next login may be tried, and when none may |
 //! | [`config`], [`limits`] | what the server is told |
+//! | [`bucket`] | how often something may happen |
 //! | [`folder`], [`keys`], [`reach`] | the data folder, the server's keys, its link |
 //! | [`args`], [`commands`] | the command line |
 
 pub mod admin;
 pub mod args;
 pub mod audit;
+pub mod bucket;
 pub mod code;
 pub mod commands;
 pub mod config;
 mod driver;
 pub mod email;
 pub mod folder;
+pub mod guard;
 pub mod invitation;
 pub mod keys;
 pub mod limits;

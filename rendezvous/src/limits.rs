@@ -1,9 +1,15 @@
 //! How much is too much. Every number here has a default that honest use never meets, and a name
 //! in the configuration's `[limits]`.
 
+use crate::bucket::Rate;
 use serde::{Deserialize, Serialize};
 
 /// The `[limits]` of the configuration.
+///
+/// What is counted by the minute is a bucket of two numbers: `…_at_once` tokens when it is full (0:
+/// nothing is allowed; beyond a million counts as a million), and `…_per_minute` that come back (0
+/// counts as 1). Whoever finds it empty is told until when. The defaults let a script run `parlor send` four
+/// times a second.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -12,6 +18,10 @@ pub struct Limits {
     /// Connections from one source (an IPv4 address, or an IPv6 /64): a large office behind one
     /// address.
     pub connections_per_source: usize,
+    /// Parts of a wider prefix (addresses of an IPv4 /24, /64s of an IPv6 /56, /56s of a /48) that
+    /// were refused something within ten minutes, from which on the prefix is one source for an
+    /// hour; 0, or more than the 256 that there are: never.
+    pub parts_before_widening: usize,
     /// Handshakes in progress; beyond them newcomers are refused.
     pub handshakes: usize,
     /// Handshakes in progress beyond which a newcomer first proves its address by QUIC Retry
@@ -37,6 +47,66 @@ pub struct Limits {
     pub invitations_per_user: u32,
     /// Days that a user's invitation is good for.
     pub invitation_days: u32,
+    /// Requests of any kind by one account, or of one source by devices without an account.
+    pub requests_at_once: u32,
+    /// See `requests_at_once`.
+    pub requests_per_minute: u32,
+    /// Accounts that one account may look up, by `user.get` or `prekeys.get`: all of its contacts,
+    /// twice over.
+    pub lookups_at_once: u32,
+    /// See `lookups_at_once`.
+    pub lookups_per_minute: u32,
+    /// Contact requests of one account, repetitions included.
+    pub contact_requests_at_once: u32,
+    /// See `contact_requests_at_once`.
+    pub contact_requests_per_minute: u32,
+    /// Path offers of one account: one to each contact, twice over.
+    pub offers_at_once: u32,
+    /// See `offers_at_once`.
+    pub offers_per_minute: u32,
+    /// `prekeys.put` of one account, up to 64 KiB each.
+    pub prekeys_put_at_once: u32,
+    /// See `prekeys_put_at_once`.
+    pub prekeys_put_per_minute: u32,
+    /// Invitations that one account makes.
+    pub invitations_at_once: u32,
+    /// See `invitations_at_once`.
+    pub invitations_per_minute: u32,
+    /// Registrations that one source may begin at once, kept across a restart.
+    pub registrations_at_once: u32,
+    /// Registrations that one source may begin in a minute after that.
+    pub registrations_per_minute: u32,
+    /// Registrations that all sources together may begin in a minute.
+    pub registrations_per_minute_in_all: u32,
+    /// Logins that one source may begin at once, kept across a restart.
+    pub logins_at_once: u32,
+    /// Logins that one source may begin in a minute after that.
+    pub logins_per_minute: u32,
+    /// Logins that all sources together may begin in a minute.
+    pub logins_per_minute_in_all: u32,
+    /// Failed logins to a name from a source after which the next try does not wait yet.
+    pub login_failures_free: u32,
+    /// Failed logins to a name from a source, within the window, that lock it for that source.
+    pub login_failures_to_lock: u32,
+    /// The window, in minutes.
+    pub login_window_minutes: u32,
+    /// Minutes that the first lock lasts; each further one lasts twice as long as the one before.
+    pub login_lock_minutes: u32,
+    /// Hours that the longest lock lasts.
+    pub login_longest_lock_hours: u32,
+    /// Failed logins to a name in 24 hours, from sources that it never logged in from, that lock
+    /// it for all of those.
+    pub login_failures_per_name_per_day: u32,
+    /// Names and sources that are remembered for this; beyond them those go that were not heard of
+    /// for the longest time, but for those that are locked.
+    pub login_tries_kept: u32,
+    /// Refused registrations and logins of one source that are written into the audit trail at
+    /// once, so that nobody fills the disk.
+    pub audited_refusals_at_once: u32,
+    /// And in a minute after that.
+    pub audited_refusals_per_minute: u32,
+    /// Days for which the rows of the audit trail are kept.
+    pub audit_days: u32,
     /// Minutes that a code by e-mail is good for.
     pub email_code_minutes: u32,
     /// Wrong codes after which the right one is refused, too.
@@ -54,6 +124,7 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_per_source: 1_000,
+            parts_before_widening: 16,
             handshakes: 1_000,
             handshakes_before_retry: 100,
             request_timeout_ms: 10_000,
@@ -65,6 +136,34 @@ impl Default for Limits {
             prekey_requests_per_day: 10_000,
             invitations_per_user: 0,
             invitation_days: 7,
+            requests_at_once: 6_000,
+            requests_per_minute: 12_000,
+            lookups_at_once: 2_000,
+            lookups_per_minute: 1_200,
+            contact_requests_at_once: 60,
+            contact_requests_per_minute: 30,
+            offers_at_once: 2_000,
+            offers_per_minute: 1_200,
+            prekeys_put_at_once: 600,
+            prekeys_put_per_minute: 300,
+            invitations_at_once: 30,
+            invitations_per_minute: 10,
+            registrations_at_once: 30,
+            registrations_per_minute: 1,
+            registrations_per_minute_in_all: 6_000,
+            logins_at_once: 60,
+            logins_per_minute: 6,
+            logins_per_minute_in_all: 60_000,
+            login_failures_free: 3,
+            login_failures_to_lock: 10,
+            login_window_minutes: 15,
+            login_lock_minutes: 15,
+            login_longest_lock_hours: 24,
+            login_failures_per_name_per_day: 1_000,
+            login_tries_kept: 100_000,
+            audited_refusals_at_once: 200,
+            audited_refusals_per_minute: 20,
+            audit_days: 365,
             email_code_minutes: 15,
             email_code_attempts: 5,
             mails_per_address_per_day: 5,
@@ -82,6 +181,22 @@ impl Limits {
             requests_per_day: self.contact_requests_per_day,
             held_requests: self.held_requests,
         }
+    }
+
+    /// How fast one source may begin registrations.
+    pub const fn registrations(&self) -> Rate {
+        Rate { at_once: self.registrations_at_once, per_minute: self.registrations_per_minute }
+    }
+
+    /// How fast one source may begin logins.
+    pub const fn logins(&self) -> Rate {
+        Rate { at_once: self.logins_at_once, per_minute: self.logins_per_minute }
+    }
+
+    /// How many refusals of one source are written down.
+    pub const fn audited_refusals(&self) -> Rate {
+        let per_minute = self.audited_refusals_per_minute;
+        Rate { at_once: self.audited_refusals_at_once, per_minute }
     }
 
     /// Those of them that prekeys meet.

@@ -7,10 +7,13 @@
 //! | file | requests |
 //! | --- | --- |
 //! | `arrivals.rs` | none: connections that come and go |
+//! | `buckets.rs`, `sources.rs` | all: how often who may ask |
 //! | `registration.rs` | `register.*` |
 //! | `email.rs` | `register.start`, where it has a code mailed |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
+//! | `admin.rs` | none: what who runs the server asks |
+//! | `housekeeping.rs` | none: what the server does by itself |
 //! | `devices.rs` | `user.get`, `device.*` but for the next |
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
@@ -21,8 +24,10 @@
 //! | `signalling.rs` | `path.offer` |
 
 mod account;
+mod admin;
 mod arrivals;
 mod blocks;
+mod buckets;
 mod bus;
 mod connections;
 mod contacts;
@@ -30,6 +35,7 @@ mod cosigning;
 mod devices;
 mod email;
 mod exchange;
+mod housekeeping;
 mod invitations;
 mod login;
 mod output;
@@ -39,6 +45,7 @@ mod query;
 mod registration;
 mod reply;
 mod signalling;
+mod sources;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -54,20 +61,27 @@ use parlor_common::wire::rendezvous::{
 };
 use rand::CryptoRng;
 
+use self::admin::AfterAdmin;
+use self::buckets::RequestBuckets;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
 use self::email::{Mailing, mail_failed};
+use self::housekeeping::Housekeeping;
 use self::output::Asker;
-pub use self::output::{CloseReason, ConnId, MailId, Output, QueryId, StreamId};
+pub use self::output::{AdminId, CloseReason, ConnId, MailId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking,
     ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, InvitationMade,
     KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart, MutualContact, MutualContacts,
-    NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut, Query, Rekey, Taking, Tidied,
-    Tidying, UnsentMail, Way,
+    NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut, Query, RegistrationStart, Rekey,
+    Taking, Tidied, Tidying, UnsentMail, Way,
 };
+use self::registration::Entrance;
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
+pub use self::sources::Source;
+pub(crate) use self::sources::Sources;
+use crate::admin::Counters;
 use crate::config::Registration;
 use crate::email::{EmailPolicy, Mail};
 use crate::limits::Limits;
@@ -106,11 +120,15 @@ pub struct Server {
     params: ServerParams,
     connections: Connections,
     present: PresentAccounts,
+    sources: Sources,
+    buckets: RequestBuckets,
     pending: BTreeMap<QueryId, Pending>,
     mails: BTreeMap<MailId, Mailing>,
     outputs: VecDeque<Output>,
     last_query: u64,
     last_mail: u64,
+    counters: Counters,
+    housekeeping: Housekeeping,
 }
 
 /// What a query was asked for.
@@ -122,6 +140,12 @@ enum Pending {
     Announcement(Username),
     /// Nothing more.
     Nothing,
+    /// What who runs the server asked.
+    Admin(AdminId, AfterAdmin),
+    /// What has had its time.
+    Tidied,
+    /// The head of the audit trail, to be logged.
+    AuditHead,
     /// A request that goes on.
     Request(Asker, After),
 }
@@ -129,6 +153,7 @@ enum Pending {
 /// Where a request goes on when the store has answered.
 #[derive(Debug)]
 enum After {
+    RegisterStart { name: Username, message: Vec<u8>, entrance: Entrance },
     RegisterFinish(Identity),
     EmailCode { mailing: Box<Mailing>, mail: Box<Mail> },
     MailTakenBack,
@@ -168,14 +193,18 @@ impl Server {
     /// A server with nobody connected.
     pub fn new(params: ServerParams) -> Self {
         Self {
-            params,
             connections: Connections::default(),
             present: PresentAccounts::default(),
+            sources: Sources::new(params.limits.parts_before_widening),
+            buckets: buckets::full(),
+            params,
             pending: BTreeMap::new(),
             mails: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
             last_mail: 0,
+            counters: Counters::default(),
+            housekeeping: Housekeeping::default(),
         }
     }
 
@@ -224,8 +253,12 @@ impl Server {
             Some(Pending::Announcement(name)) => self.tell_contacts(&name, answer),
             Some(Pending::Request(asker, after)) => {
                 let handled = self.resume(asker, after, answer, now, rng);
+                self.blame(asker, &handled, now);
                 self.conclude(asker, handled);
             }
+            Some(Pending::Admin(id, after)) => self.resume_admin(id, after, answer),
+            Some(Pending::Tidied) => Self::tidied(&answer),
+            Some(Pending::AuditHead) => Self::log_audit_head(&answer),
             Some(Pending::Nothing) | None => {}
         }
     }
@@ -255,6 +288,7 @@ impl Server {
     /// The server is about to stop: everybody is told and disconnected.
     pub fn handle_stopping(&mut self, now: Timestamp) {
         tracing::info!(at = %now, "stopping");
+        self.ask_audit_head();
         for conn in self.connections.ids() {
             self.tell(conn, &Event::Stopping {});
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
@@ -282,7 +316,9 @@ impl Server {
                 self.conclude(asker, Err(error));
             }
             Standing::Stranger | Standing::SignedIn(_) => {
-                let handled = self.start(asker, request, now, rng);
+                let drawn = self.draw(asker, &request, now);
+                let handled = drawn.and_then(|()| self.start(asker, request, now, rng));
+                self.blame(asker, &handled, now);
                 self.conclude(asker, handled);
             }
         }
@@ -297,7 +333,7 @@ impl Server {
     ) -> Handled {
         match request {
             Request::RegisterStart { name, message, ticket } => {
-                self.register_start(asker, (name, ticket), &message.0, now, rng)
+                self.register_start(asker, (name, ticket), message.0, now)
             }
             Request::RegisterFinish(registration) => {
                 self.register_finish(asker, *registration, now)
@@ -350,6 +386,9 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         match after {
+            After::RegisterStart { name, message, entrance } => {
+                self.register_started(asker, (name, entrance), &message, &answer, (now, rng))
+            }
             After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
             After::EmailCode { mailing, mail } => self.send_code(*mailing, *mail, &answer),
             After::MailTakenBack => Err(mail_failed()),
@@ -403,7 +442,10 @@ impl Server {
         let payload = match handled {
             Ok(Step::Wait) => return,
             Ok(Step::Reply(payload)) => payload,
-            Err(error) => refused(error),
+            Err(error) => {
+                self.counters.refused(error.code);
+                refused(error)
+            }
         };
         let Asker { conn, stream } = asker;
         if self.connections.get(conn).is_some() {
@@ -451,6 +493,7 @@ impl Server {
     }
 
     fn close(&mut self, conn: ConnId, reason: CloseReason) {
+        self.counters.cut(reason);
         self.outputs.push_back(Output::Close { conn, reason });
         self.forget(conn);
     }

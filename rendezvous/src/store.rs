@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `admin.rs` | what who runs the server changes, each change with its row in the audit trail |
 //! | `interface.rs` | what a database must do, a small interface for each concern |
+//! | `admissions.rs` | whether a registration or a login may begin |
 //! | `changes.rs` | what goes together: a change and its row in the audit trail |
 //! | `sqlite.rs` | the embedded database that does it |
 //! | `suite.rs` | what any implementation must pass |
@@ -13,6 +14,7 @@
 //! fails changes nothing, and nobody hears of any before all are committed.
 
 mod admin;
+mod admissions;
 mod changes;
 mod interface;
 mod sqlite;
@@ -22,8 +24,8 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, EmailCodes, HeldItems,
-    Interfaces, Invitations, Prekeys, QueryError, Run, Users,
+    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, EmailCodes, Guard,
+    HeldItems, Interfaces, Invitations, Prekeys, QueryError, Run, Users,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
 use crate::server::{Answer, Query, QueryId};
@@ -86,7 +88,10 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
             changes::take_mail_back(db, &unsent)?;
             Answer::MailTakenBack
         }
-        Query::StartLogin(attempt) => Answer::LoginStarted(changes::start_login(db, &attempt)?),
+        Query::StartRegistration(start) => {
+            Answer::RegistrationStarted(admissions::start_registration(db, &start)?)
+        }
+        Query::StartLogin(attempt) => Answer::LoginStarted(admissions::start_login(db, &attempt)?),
         Query::FinishLogin(attempt) => Answer::Account(changes::finish_login(db, &attempt)?),
         Query::ChangePassword(change) => {
             Answer::PasswordChanged(changes::change_password(db, &change)?)
@@ -120,6 +125,10 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
         Query::CountPrekeys { device, at } => Answer::PrekeysHeld(db.count_prekeys(&device, at)?),
         Query::TakeBundles(wish) => Answer::Bundles(db.take_bundles(&wish)?),
         Query::DeviceStart { device, count } => Answer::Started(db.start_device(&device, count)?),
+        Query::RecordRefusal { entry, limits } => {
+            admissions::record_refusal(db, &entry, &limits)?;
+            Answer::RefusalRecorded
+        }
         Query::Record(entry) => Answer::Recorded(db.append_audit(&entry)?.seq),
         Query::AuditAfter { seq, limit } => Answer::Audit(db.audit_after(seq, limit)?),
         Query::AuditNewest { limit } => Answer::Audit(db.newest_audit(limit)?),

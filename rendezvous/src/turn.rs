@@ -25,8 +25,9 @@ pub fn settle<D: Database>(
                 Output::Publish(notice) => bus.publish(notice),
                 Output::Reply { .. }
                 | Output::Event { .. }
-                | Output::Close { .. }
-                | Output::Mail { .. } => {
+                | Output::Admin { .. }
+                | Output::Mail { .. }
+                | Output::Close { .. } => {
                     outputs.push(output);
                 }
             }

@@ -27,7 +27,7 @@ pub(super) fn run(config: &Config, json: bool) -> Result<(), CommandError> {
 }
 
 /// The link with the address that the server listened on last.
-fn find(config: &Config) -> Result<Link, CommandError> {
+pub(super) fn find(config: &Config) -> Result<Link, CommandError> {
     let DataPlace::Folder(data) = &config.data else { return Err(CommandError::NoServer) };
     let keys = folder::read_server_keys(data)?.ok_or(CommandError::NoServer)?;
     let database = data.join(store::FILE);

@@ -39,7 +39,7 @@ fn announce(server: &Rendezvous, json: bool) -> Result<(), CommandError> {
 }
 
 #[cfg(unix)]
-fn interrupted() -> io::Result<impl Future<Output = ()>> {
+pub(super) fn interrupted() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;
@@ -53,7 +53,7 @@ fn interrupted() -> io::Result<impl Future<Output = ()>> {
 }
 
 #[cfg(not(unix))]
-fn interrupted() -> io::Result<impl Future<Output = ()>> {
+pub(super) fn interrupted() -> io::Result<impl Future<Output = ()>> {
     Ok(async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await

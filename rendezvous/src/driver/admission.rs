@@ -1,12 +1,15 @@
 //! Who may connect: bounds in all and for each source, and proof of an address under load.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parlor_common::time::Timestamp;
 use quinn::{Connecting, Incoming};
 
+use super::now;
 use crate::limits::Limits;
+use crate::server::{Source, Sources};
 
 /// Counts connections.
 #[derive(Debug)]
@@ -15,11 +18,12 @@ pub(super) struct Admission {
     counts: Mutex<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     connections: usize,
     handshakes: usize,
-    by_source: BTreeMap<IpAddr, usize>,
+    by_source: BTreeMap<Source, usize>,
+    sources: Sources,
 }
 
 /// What becomes of a newcomer.
@@ -34,19 +38,25 @@ enum Verdict {
 #[derive(Debug)]
 pub(super) struct Slot {
     admission: Arc<Admission>,
-    source: IpAddr,
+    source: Source,
     handshaking: bool,
 }
 
 impl Admission {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, counts: Mutex::default() }
+        let counts = Counts {
+            connections: 0,
+            handshakes: 0,
+            by_source: BTreeMap::new(),
+            sources: Sources::new(limits.parts_before_widening),
+        };
+        Self { limits, counts: Mutex::new(counts) }
     }
 
     /// Accepts a newcomer, or answers it with a retry or a refusal.
     pub(super) fn judge(self: &Arc<Self>, incoming: Incoming) -> Option<(Connecting, Slot)> {
         let remote = incoming.remote_address();
-        match self.decide(remote, incoming.remote_address_validated()) {
+        match self.decide(remote, incoming.remote_address_validated(), now()) {
             Verdict::Accept(slot) => match incoming.accept() {
                 Ok(connecting) => return Some((connecting, slot)),
                 Err(error) => tracing::debug!(%remote, %error, "a first packet was refused"),
@@ -61,14 +71,20 @@ impl Admission {
         None
     }
 
-    fn decide(self: &Arc<Self>, remote: SocketAddr, validated: bool) -> Verdict {
-        let source = source_of(remote.ip());
+    fn decide(self: &Arc<Self>, remote: SocketAddr, validated: bool, now: Timestamp) -> Verdict {
         let mut counts = self.counts();
+        let source = counts.sources.of(remote.ip(), now);
         let from_source = counts.by_source.get(&source).copied().unwrap_or(0);
         if counts.connections >= self.limits.connections
             || counts.handshakes >= self.limits.handshakes
-            || from_source >= self.limits.connections_per_source
         {
+            return Verdict::Refuse;
+        }
+        if from_source >= self.limits.connections_per_source {
+            // An address that was not proved may be somebody else's.
+            if validated {
+                counts.sources.blame(remote.ip(), now);
+            }
             return Verdict::Refuse;
         }
         if counts.handshakes >= self.limits.handshakes_before_retry && !validated {
@@ -109,15 +125,6 @@ impl Drop for Slot {
     }
 }
 
-/// Who an address counts as: an IPv4 address itself, an IPv6 address its /64, which is what one
-/// customer has.
-fn source_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => IpAddr::V4(ip),
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +134,7 @@ mod tests {
     }
 
     fn decide(admission: &Arc<Admission>, ip: &str, validated: bool) -> Verdict {
-        admission.decide(SocketAddr::new(ip.parse().unwrap(), 1), validated)
+        admission.decide(SocketAddr::new(ip.parse().unwrap(), 1), validated, Timestamp::default())
     }
 
     #[test]

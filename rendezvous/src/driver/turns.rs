@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
@@ -12,10 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::connection::close;
 use super::mail::Mailer;
 use super::{MAX_INPUTS, now};
+use crate::admin::{AdminReply, AdminRequest};
 use crate::email::{Mail, NotSent};
-use crate::server::{CloseReason, ConnId, Loopback, MailId, Output, Server, StreamId};
+use crate::server::{AdminId, CloseReason, ConnId, Loopback, MailId, Output, Server, StreamId};
 use crate::store::Store;
 use crate::turn::settle;
+
+/// The clock is looked at this often at least.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(10 * 60);
 
 /// What connections hand over.
 pub(super) enum Input {
@@ -44,6 +49,11 @@ pub(super) enum Input {
         id: MailId,
         result: Result<(), NotSent>,
     },
+    /// Who runs the server asks something.
+    Admin {
+        request: AdminRequest,
+        reply: oneshot::Sender<AdminReply>,
+    },
 }
 
 /// A client, from here.
@@ -67,12 +77,23 @@ pub(super) struct Turns {
     mailer: Option<Mailer>,
     clients: BTreeMap<ConnId, Client>,
     replies: BTreeMap<(ConnId, StreamId), oneshot::Sender<Vec<u8>>>,
+    admins: BTreeMap<AdminId, oneshot::Sender<AdminReply>>,
+    last_admin: u64,
 }
 
 impl Turns {
     pub(super) fn new(server: Server, store: Store, rng: StdRng, mailer: Option<Mailer>) -> Self {
-        let (clients, replies) = (BTreeMap::new(), BTreeMap::new());
-        Self { server, store, bus: Loopback::default(), rng, mailer, clients, replies }
+        Self {
+            server,
+            store,
+            bus: Loopback::default(),
+            rng,
+            mailer,
+            clients: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            admins: BTreeMap::new(),
+            last_admin: 0,
+        }
     }
 
     /// Takes turns until told to stop, then says goodbye and closes the database.
@@ -86,11 +107,13 @@ impl Turns {
             tokio::select! {
                 _ = &mut stopping => break,
                 _ = inputs.recv_many(&mut waiting, MAX_INPUTS) => {}
+                () = tokio::time::sleep(self.idle()) => {}
             }
             let now = now();
             for input in waiting.drain(..) {
                 self.handle(input, now);
             }
+            self.server.handle_timeout(now);
             self.settle(now);
         }
         let now = now();
@@ -99,6 +122,12 @@ impl Turns {
         if let Err(error) = self.store.close() {
             tracing::warn!(%error, "the database did not close");
         }
+    }
+
+    /// How long nothing is due. The clock may be put forward meanwhile, so not for too long.
+    fn idle(&self) -> Duration {
+        let due = self.server.poll_timeout();
+        due.map_or(Duration::ZERO, |due| due.since(now()).min(LOOK_AT_CLOCK))
     }
 
     fn handle(&mut self, input: Input, now: Timestamp) {
@@ -120,6 +149,12 @@ impl Turns {
                 self.server.handle_disconnected(conn, now);
             }
             Input::Mailed { id, result } => self.server.handle_mailed(id, result, now),
+            Input::Admin { request, reply } => {
+                self.last_admin += 1;
+                let id = AdminId(self.last_admin);
+                self.admins.insert(id, reply);
+                self.server.handle_admin(id, request, now, &mut self.rng);
+            }
         }
     }
 
@@ -134,6 +169,10 @@ impl Turns {
                     self.forget(conn);
                 }
                 Output::Mail { id, mail } => self.mail(id, mail),
+                Output::Admin { id, reply } => {
+                    // Who asked may have left meanwhile.
+                    let _ = self.admins.remove(&id).map(|asker| asker.send(reply));
+                }
                 Output::Query(..) | Output::Publish(_) => {} // settled
             }
         }

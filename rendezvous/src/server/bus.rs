@@ -125,6 +125,11 @@ impl PresentAccounts {
     pub(super) fn is_online(&self, name: &Username) -> bool {
         self.0.contains_key(name)
     }
+
+    /// How many accounts are online.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
 }
 
 #[cfg(test)]

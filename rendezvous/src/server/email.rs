@@ -39,7 +39,7 @@ impl Server {
         let entry = origin.entry(AuditEvent::RegistrationRefused).of(name);
         match result {
             Ok(()) => {
-                self.record(entry.because(Reason::Refused(ErrorCode::EmailCodeNeeded)));
+                self.record_refusal(entry.because(Reason::Refused(ErrorCode::EmailCodeNeeded)));
                 self.conclude(asker, Err(email_code_needed()));
             }
             Err(NotSent) => {

@@ -50,13 +50,14 @@ impl Server {
     /// Writes down that an exchange came to nothing, where that is worth a word.
     pub(super) fn give_up(&mut self, exchange: Exchange) {
         if let Some(entry) = exchange.failure() {
-            self.record(entry);
+            self.record_refusal(entry);
         }
     }
 
-    /// Writes an entry into the audit trail.
-    pub(super) fn record(&mut self, entry: Entry) {
-        self.query(Query::Record(Box::new(entry)), Pending::Nothing);
+    /// Writes into the audit trail that somebody was refused.
+    pub(super) fn record_refusal(&mut self, entry: Entry) {
+        let (entry, limits) = (Box::new(entry), Box::new(self.params.limits));
+        self.query(Query::RecordRefusal { entry, limits }, Pending::Nothing);
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::bus::Notice;
 use super::query::Query;
+use crate::admin::AdminReply;
 use crate::email::Mail;
 
 /// Defines a number that one side counts up and the other only gives back.
@@ -29,6 +30,11 @@ counted! {
 counted! {
     /// A request's stream within its connection, counted up by the driver.
     StreamId
+}
+
+counted! {
+    /// A request of who runs the server, counted up by the driver.
+    AdminId
 }
 
 counted! {
@@ -79,6 +85,13 @@ pub enum Output {
         /// At most [`MAX_EVENT`](parlor_common::wire::rendezvous::MAX_EVENT) bytes.
         payload: Vec<u8>,
     },
+    /// Answer who runs the server.
+    Admin {
+        /// The request.
+        id: AdminId,
+        /// The reply to it.
+        reply: AdminReply,
+    },
     /// Close a connection once what was written before has gone. The core has forgotten it.
     Close {
         /// The connection.
@@ -115,6 +128,18 @@ impl CloseReason {
             Self::TooSlow => 4,
             Self::Unavailable => 5,
             Self::CutOff => 6,
+        }
+    }
+
+    /// The reason for programs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Misbehaved => "misbehaved",
+            Self::Replaced => "replaced",
+            Self::Stopping => "stopping",
+            Self::TooSlow => "too_slow",
+            Self::Unavailable => "unavailable",
+            Self::CutOff => "cut_off",
         }
     }
 

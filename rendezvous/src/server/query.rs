@@ -20,6 +20,7 @@ use crate::email::{Address, EmailCodeHash};
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::limits::{ContactLimits, Limits, MailLimits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
+use crate::server::Source;
 
 /// A question to the store.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub enum Query {
     AskEmailCode(Box<EmailCodeAsked>),
     /// Take a code back whose mail did not leave, and the count of it. [`Answer::MailTakenBack`].
     TakeMailBack(Box<UnsentMail>),
+    /// Count a registration that begins. [`Answer::RegistrationStarted`].
+    StartRegistration(Box<RegistrationStart>),
     /// Count a try to log in, and hand out what it is judged by. [`Answer::LoginStarted`].
     StartLogin(Box<LoginAttempt>),
     /// Take note of a login that succeeded, and hand out the account. [`Answer::Account`].
@@ -160,6 +163,14 @@ pub enum Query {
         /// The count that it tells now.
         count: u64,
     },
+    /// Write a refusal down in the audit trail, unless its source has filled enough of that.
+    /// [`Answer::RefusalRecorded`].
+    RecordRefusal {
+        /// What was refused.
+        entry: Box<Entry>,
+        /// How much of this is too much.
+        limits: Box<Limits>,
+    },
     /// Write an event down in the audit trail. [`Answer::Recorded`].
     Record(Box<Entry>),
     /// Rows of the audit trail after a number. [`Answer::Audit`].
@@ -226,6 +237,7 @@ impl Query {
             Self::CreateAccount(_)
             | Self::AskEmailCode(_)
             | Self::TakeMailBack(_)
+            | Self::StartRegistration(_)
             | Self::StartLogin(_)
             | Self::FinishLogin(_)
             | Self::ChangePassword(_)
@@ -242,6 +254,7 @@ impl Query {
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
             | Self::DeviceStart { .. }
+            | Self::RecordRefusal { .. }
             | Self::Record(_)
             | Self::ChangeUser { .. }
             | Self::CreateInvitation(_)
@@ -276,6 +289,10 @@ pub enum Answer {
     EmailCodeAsked(CodeAsking),
     /// It is as if there had been no mail.
     MailTakenBack,
+    /// A refusal is written down, or is one too many.
+    RefusalRecorded,
+    /// Until when no registration may begin; absent if this one may.
+    RegistrationStarted(Option<Timestamp>),
     /// What became of a try to log in.
     LoginStarted(LoginStart),
     /// The account, if there is one of that name and it is not shut.
@@ -324,8 +341,8 @@ pub enum Answer {
     Audit(Page),
     /// Users.
     Users(Vec<UserLine>),
-    /// A user, if there is one of that name, and the keys of its devices in their order.
-    User(Option<Box<(User, Vec<DeviceKey>)>>),
+    /// A user, if there is one of that name.
+    User(Option<Box<User>>),
     /// The devices of the user that was changed, if there is one of that name.
     UserChanged(Option<Vec<DeviceKey>>),
     /// How many there are.
@@ -347,6 +364,8 @@ pub enum Answer {
 pub struct Origin {
     /// The address.
     pub remote: IpAddr,
+    /// What it counts as.
+    pub source: Source,
     /// The device that its connection proved.
     pub device: DeviceKey,
     /// The server's clock.
@@ -363,6 +382,17 @@ impl Origin {
     pub fn failed_login(&self, name: Username, code: ErrorCode) -> Entry {
         self.entry(AuditEvent::LoginFailed).of(name).because(Reason::Refused(code))
     }
+}
+
+/// A registration that begins.
+#[derive(Debug)]
+pub struct RegistrationStart {
+    /// The wanted name.
+    pub name: Username,
+    /// From where.
+    pub origin: Origin,
+    /// How much of this is too much.
+    pub limits: Limits,
 }
 
 /// How somebody logs in.

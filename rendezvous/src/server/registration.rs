@@ -16,8 +16,8 @@ use super::devices::bad_list;
 use super::email::{bad_email_code, email_needed};
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
-use super::query::{Admission, Answer, Creation, NewAccount, Query};
-use super::reply::{Handled, done, malformed, ok, refusal, unavailable};
+use super::query::{Admission, Answer, Creation, NewAccount, Query, RegistrationStart};
+use super::reply::{Handled, done, malformed, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 use crate::audit::{AuditEvent, Reason};
 use crate::config::Registration;
@@ -29,7 +29,8 @@ use crate::opaque::{CredentialId, finish_registration};
 const MAX_BOX: usize = 1024;
 
 /// Where a wish to register leads.
-enum Entrance {
+#[derive(Debug)]
+pub(super) enum Entrance {
     /// To the rest of the registration; the store judges this once it is there.
     Admission(Admission),
     /// To a mail with a code, and no further.
@@ -42,16 +43,36 @@ impl Server {
         &mut self,
         asker: Asker,
         (name, ticket): (Username, Option<Ticket>),
-        message: &[u8],
+        message: Vec<u8>,
         now: Timestamp,
-        rng: &mut dyn CryptoRng,
     ) -> Handled {
-        let admission = match self.entrance(ticket) {
-            Ok(Entrance::Admission(admission)) => admission,
-            Ok(Entrance::CodeByMail(address)) => {
+        let entrance = match self.entrance(ticket) {
+            Ok(entrance) => entrance,
+            Err(error) => return Err(self.turned_away(asker, name, error, now)),
+        };
+        let (origin, limits) = (self.origin(asker, now)?, self.params.limits);
+        let start = RegistrationStart { name: name.clone(), origin, limits };
+        let after = After::RegisterStart { name, message, entrance };
+        self.ask(asker, Query::StartRegistration(Box::new(start)), after)
+    }
+
+    pub(super) fn register_started(
+        &mut self,
+        asker: Asker,
+        (name, entrance): (Username, Entrance),
+        message: &[u8],
+        answer: &Answer,
+        (now, rng): (Timestamp, &mut dyn CryptoRng),
+    ) -> Handled {
+        let Answer::RegistrationStarted(until) = answer else { return Err(unavailable()) };
+        if let Some(until) = *until {
+            return Err(too_fast("too many registrations; try again later", until));
+        }
+        let admission = match entrance {
+            Entrance::Admission(admission) => admission,
+            Entrance::CodeByMail(address) => {
                 return self.mail_code(asker, name, address, now, rng);
             }
-            Err(error) => return Err(self.turned_away(asker, name, error, now)),
         };
         let credential = CredentialId::draw(rng);
         let started = self.params.opaque.start_registration(message, &credential);
@@ -80,7 +101,7 @@ impl Server {
     }
 
     /// Writes down that somebody was not let in.
-    pub(super) fn turned_away(
+    fn turned_away(
         &mut self,
         asker: Asker,
         name: Username,
@@ -89,7 +110,7 @@ impl Server {
     ) -> ErrorReply {
         if let Ok(origin) = self.origin(asker, now) {
             let entry = origin.entry(AuditEvent::RegistrationRefused).of(name);
-            self.record(entry.because(Reason::Refused(error.code)));
+            self.record_refusal(entry.because(Reason::Refused(error.code)));
         }
         error
     }

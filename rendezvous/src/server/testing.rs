@@ -1,6 +1,7 @@
 //! Core and store in memory, with clients that speak in requests and listen to events.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use parlor_common::card::Card;
@@ -19,8 +20,11 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Bus, CloseReason, ConnId, Loopback, MailId, NodeId, Output, Server, ServerParams, StreamId,
+    AdminId, Bus, CloseReason, ConnId, Loopback, MailId, NodeId, Output, Query, QueryId, Server,
+    ServerParams, StreamId,
 };
+use crate::admin::{AdminAnswer, AdminErrorCode, AdminReply, AdminRequest, PAGE, UserChange};
+use crate::audit::Row;
 use crate::config::Registration as Policy;
 use crate::email::{Mail, NotSent};
 use crate::limits::Limits;
@@ -39,10 +43,13 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     rng: StdRng,
     last: u64,
+    /// Where connections come from.
+    pub(super) address: IpAddr,
     events: BTreeMap<ConnId, Vec<Event>>,
     closed: BTreeMap<ConnId, CloseReason>,
     replies: BTreeMap<(ConnId, StreamId), Vec<u8>>,
     mails: Vec<(MailId, Mail)>,
+    admin: Option<AdminReply>,
 }
 
 impl World {
@@ -81,10 +88,12 @@ impl World {
             now: Timestamp::from_millis(EPOCH),
             rng: StdRng::from_seed([2; 32]),
             last: 0,
+            address: [192, 0, 2, 7].into(),
             events: BTreeMap::new(),
             closed: BTreeMap::new(),
             replies: BTreeMap::new(),
             mails: Vec::new(),
+            admin: None,
         }
     }
 
@@ -96,8 +105,8 @@ impl World {
     pub(super) fn begin_connect(&mut self, device: u8) -> ConnId {
         self.last += 1;
         let conn = ConnId(self.last);
-        let address = "192.0.2.7:5000".parse().unwrap();
         let key = secret(device).public();
+        let address = SocketAddr::new(self.address, 5000);
         self.server.handle_connected(conn, key, address, exporter(conn), self.now);
         conn
     }
@@ -118,6 +127,7 @@ impl World {
         for output in settle(server, store, bus.as_mut(), *now, rng) {
             match output {
                 Output::Query(..) | Output::Publish(_) => panic!("settled"),
+                Output::Admin { reply, .. } => assert!(self.admin.replace(reply).is_none()),
                 Output::Reply { conn, stream, payload } => {
                     assert!(self.replies.insert((conn, stream), payload).is_none());
                 }
@@ -178,6 +188,31 @@ impl World {
     pub(super) fn mailed(&mut self, id: MailId, result: Result<(), NotSent>) {
         self.server.handle_mailed(id, result, self.now);
         self.settle();
+    }
+
+    /// Asks as who runs the server.
+    pub(super) fn try_admin(
+        &mut self,
+        request: AdminRequest,
+    ) -> Result<AdminAnswer, AdminErrorCode> {
+        self.last += 1;
+        self.server.handle_admin(AdminId(self.last), request, self.now, &mut self.rng);
+        self.settle();
+        match self.admin.take().unwrap_or_else(|| panic!("no reply")) {
+            AdminReply::Ok(answer) => Ok(answer),
+            AdminReply::Error(error) => Err(error.code),
+        }
+    }
+
+    pub(super) fn admin(&mut self, request: AdminRequest) -> AdminAnswer {
+        self.try_admin(request).unwrap()
+    }
+
+    /// The rows of the audit trail.
+    pub(super) fn trail(&mut self) -> Vec<Row> {
+        let answer = self.admin(AdminRequest::AuditNewest { limit: PAGE });
+        let AdminAnswer::Audit(page) = answer else { panic!("{answer:?}") };
+        page.rows
     }
 
     /// The events of a connection since the last look.
@@ -246,17 +281,24 @@ impl World {
         as_name: &str,
         password: &str,
     ) -> Result<LoggedIn, ErrorCode> {
+        self.try_login(conn, as_name, password).map_err(|error| error.code)
+    }
+
+    pub(super) fn try_login(
+        &mut self,
+        conn: ConnId,
+        as_name: &str,
+        password: &str,
+    ) -> Result<LoggedIn, ErrorReply> {
         let (as_name, exporter) = (name(as_name), exporter(conn));
         let binding = Binding { name: &as_name, server: &SERVER, exporter: &exporter };
         let mut rng = StdRng::from_seed([4; 32]);
-        let exchange = |message: Vec<u8>| {
-            let request = Request::LoginStart { name: as_name.clone(), message: message.into() };
-            self.call::<LoginStarted>(conn, &request).message.0
-        };
-        let last = client::login(password, &binding, &mut rng, exchange);
+        let (message, state) = client::start_login(password, &mut rng);
+        let request = Request::LoginStart { name: as_name.clone(), message: message.into() };
+        let LoginStarted { message, .. } = self.try_call(conn, &request)?;
+        let last = state.finish(password, &message.0, &binding, &mut rng);
         let message = last.map_or_else(|| vec![1; 64], |(message, _)| message).into();
-        let finished = self.try_call(conn, &Request::LoginFinish { message });
-        finished.map_err(|error| error.code)
+        self.try_call(conn, &Request::LoginFinish { message })
     }
 
     /// Asks, as the account that signed up with `device`.
@@ -289,6 +331,26 @@ impl World {
         let sql = "SELECT count(*) FROM audit WHERE event = ?1";
         let connection = &self.store.database.connection;
         connection.query_row(sql, [event], |row| row.get(0)).unwrap()
+    }
+
+    /// The reasons of an event in the audit trail, and how often each.
+    pub(super) fn audited_reasons(&self, event: &str) -> Vec<(String, u32)> {
+        let sql = "SELECT reason, count(*) FROM audit WHERE event = ?1 GROUP BY 1 ORDER BY 1";
+        let mut statement = self.store.database.connection.prepare(sql).unwrap();
+        let rows = statement.query_map([event], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    /// How many rows a table has.
+    pub(super) fn rows(&self, table: &str) -> u32 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        self.store.database.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// What an admin does to a user, in the store.
+    pub(super) fn change_user(&mut self, of: &str, change: UserChange) {
+        let query = Query::ChangeUser { name: name(of), change, at: self.now };
+        self.store.answer(vec![(QueryId(0), query)]);
     }
 
     pub(super) fn held(&mut self, conn: ConnId) -> Vec<Held> {
@@ -335,11 +397,11 @@ pub(super) fn exporter(conn: ConnId) -> [u8; 32] {
 }
 
 /// The account key of a name.
-pub(super) fn account(name: &str) -> AccountSecret {
+pub(crate) fn account(name: &str) -> AccountSecret {
     AccountSecret::from_seed(&Sha256::digest(name).into())
 }
 
-pub(super) fn entry(device: u8) -> DeviceEntry {
+pub(crate) fn entry(device: u8) -> DeviceEntry {
     let dh = DhPublicBytes(Box::new([device; 384]));
     DeviceEntry::new(secret(device).public(), dh, Timestamp::from_millis(EPOCH))
 }
@@ -358,7 +420,7 @@ pub(crate) fn first_list(of: &str, device: u8) -> SignedDeviceList {
     DeviceList::first(name(of), key, entry(device), at).sign(&account(of), None)
 }
 
-pub(super) fn verified(of: &str, list: SignedDeviceList) -> VerifiedDeviceList {
+pub(crate) fn verified(of: &str, list: SignedDeviceList) -> VerifiedDeviceList {
     list.verify(&name(of), &account(of).public()).unwrap()
 }
 

@@ -36,10 +36,6 @@ pub(super) fn change_user(
             db.forget_tries(name)?;
             AuditEvent::UserUnlocked
         }
-        UserChange::Delete => {
-            db.delete(name, at)?;
-            AuditEvent::UserDeleted
-        }
     };
     db.append_audit(&Entry::new(event, at).of(name.clone()))?;
     Ok(Some(devices))

@@ -5,11 +5,12 @@ use parlor_common::id::Username;
 use parlor_common::identity::DeviceKey;
 use parlor_common::wire::rendezvous::ErrorCode;
 
+use super::admissions;
 use super::interface::{Interfaces, QueryError};
 use crate::audit::{AuditEvent, Entry, Reason};
 use crate::server::{
     Account, Admission, CodeAsking, Creation, Deleted, EmailCodeAsked, ListChange, LoginAttempt,
-    LoginStart, NewAccount, PasswordChange, Rekey, UnsentMail, Way,
+    NewAccount, PasswordChange, Rekey, UnsentMail, Way,
 };
 
 type Result<T> = std::result::Result<T, QueryError>;
@@ -75,11 +76,6 @@ pub(super) fn take_mail_back(db: &dyn Interfaces, unsent: &UnsentMail) -> Result
     db.append_audit(&unsent.entry).map(|_| ())
 }
 
-/// Begins a login, for a name that nobody has as well.
-pub(super) fn start_login(db: &dyn Interfaces, attempt: &LoginAttempt) -> Result<LoginStart> {
-    Ok(LoginStart::Allowed(db.credentials(&attempt.name)?))
-}
-
 /// Ends a login that succeeded.
 pub(super) fn finish_login(
     db: &dyn Interfaces,
@@ -87,6 +83,7 @@ pub(super) fn finish_login(
 ) -> Result<Option<Box<Account>>> {
     let (origin, name) = (&attempt.origin, &attempt.name);
     let Some(account) = db.log_in(name, origin.at)? else { return Ok(None) };
+    admissions::login_succeeded(db, attempt)?;
     let event = match attempt.way {
         Way::Password => AuditEvent::LoggedIn,
         Way::Recovery => AuditEvent::Recovered,

@@ -17,7 +17,9 @@ use thiserror::Error;
 
 use crate::admin::{KnownInvitation, User, UserLine};
 use crate::audit::{Entry, Page, Row};
+use crate::bucket::Bucket;
 use crate::email::{Address, EmailCodeHash};
+use crate::guard::Tries;
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
@@ -84,6 +86,7 @@ pub trait Interfaces:
     + Blocks
     + HeldItems
     + Audit
+    + Guard
 {
 }
 
@@ -98,6 +101,7 @@ impl<T> Interfaces for T where
         + Blocks
         + HeldItems
         + Audit
+        + Guard
 {
 }
 
@@ -226,8 +230,14 @@ pub trait HeldItems {
 /// The audit trail: rows are only ever added at its end, each after its predecessor, and removed
 /// only at its start, where an anchor says so.
 pub trait Audit {
-    /// Writes an entry down, as the row that follows the head, and moves the head to it.
-    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError>;
+    /// Writes an entry down, and logs it if it is a refusal.
+    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError> {
+        entry.log_refusal();
+        self.insert_audit(entry)
+    }
+
+    /// Adds the row that follows the head, and moves the head to it.
+    fn insert_audit(&self, entry: &Entry) -> Result<Row, QueryError>;
 
     /// The rows after the one of number `seq`, at most `limit`.
     fn audit_after(&self, seq: u64, limit: u32) -> Result<Page, QueryError>;
@@ -246,12 +256,8 @@ pub trait Users {
     /// The users after `after` by name, at most `limit`.
     fn users(&self, after: Option<&Username>, limit: u32) -> Result<Vec<UserLine>, QueryError>;
 
-    /// All that is known of a user, and the keys of its devices.
-    fn user(
-        &self,
-        name: &Username,
-        at: Timestamp,
-    ) -> Result<Option<Box<(User, Vec<DeviceKey>)>>, QueryError>;
+    /// All that is known of a user.
+    fn user(&self, name: &Username, at: Timestamp) -> Result<Option<Box<User>>, QueryError>;
 
     /// The keys of a user's devices, if there is such a user.
     fn devices_of_user(&self, name: &Username) -> Result<Option<Vec<DeviceKey>>, QueryError>;
@@ -259,11 +265,33 @@ pub trait Users {
     /// Disables a user from `since` on, or enables it.
     fn set_disabled(&self, name: &Username, since: Option<Timestamp>) -> Result<(), QueryError>;
 
-    /// Forgets the failed logins of a user.
-    fn forget_tries(&self, name: &Username) -> Result<(), QueryError>;
-
     /// How many accounts there are.
     fn count_accounts(&self) -> Result<u64, QueryError>;
+}
+
+/// What is counted against guessing and flooding, across restarts. Bounded: beyond `most` rows
+/// those go that were not touched for the longest time, but for those that are locked.
+pub trait Guard {
+    /// The tries of a name and a source, or of the name alone where the source is empty.
+    fn tries(&self, name: &Username, source: &str) -> Result<Tries, QueryError>;
+
+    /// Keeps them.
+    fn keep_tries(
+        &self,
+        name: &Username,
+        source: &str,
+        tries: &Tries,
+        most: u32,
+    ) -> Result<(), QueryError>;
+
+    /// Forgets all tries of a name.
+    fn forget_tries(&self, name: &Username) -> Result<(), QueryError>;
+
+    /// The token bucket of a scope; a full one where none is kept.
+    fn bucket(&self, scope: &str) -> Result<Bucket, QueryError>;
+
+    /// Keeps it.
+    fn keep_bucket(&self, scope: &str, bucket: Bucket, most: u32) -> Result<(), QueryError>;
 }
 
 /// Invitations: each lets in as many accounts as it is good for, and no more.

@@ -11,6 +11,7 @@ mod invitations;
 mod prekeys;
 mod schema;
 mod soundness;
+mod tries;
 mod users;
 
 use std::path::Path;
@@ -182,8 +183,9 @@ pub(super) mod tests {
 
     use super::*;
     use crate::opaque::{CredentialId, Record};
+    use crate::server::Source;
     use crate::server::{Admission, Creation, NewAccount, Origin};
-    use crate::store::Store;
+    use crate::store::{Store, suite};
 
     pub(in crate::store) fn account(name: &str, device: u8) -> Query {
         let (name, at) = (name.parse::<Username>().unwrap(), Timestamp::from_millis(1));
@@ -207,7 +209,8 @@ pub(super) mod tests {
     /// A request of a device, at the first moment.
     pub(in crate::store) fn origin(device: u8) -> Origin {
         let device = DeviceSecret::from_seed(&[device; 32]).public();
-        Origin { remote: [192, 0, 2, 7].into(), device, at: Timestamp::from_millis(1) }
+        let remote = [192, 0, 2, 7].into();
+        Origin { remote, source: Source::of(remote), device, at: Timestamp::from_millis(1) }
     }
 
     pub(in crate::store) fn ask(store: &mut Store, query: Query) -> Answer {
@@ -307,5 +310,13 @@ pub(super) mod tests {
         store.put_note("listen", "here").unwrap();
         store.put_note("listen", "there").unwrap();
         assert_eq!(read_note(&path, "listen").unwrap().as_deref(), Some("there"));
+    }
+
+    #[test]
+    fn it_does_what_the_interfaces_promise_with_many_connections() {
+        suite::passes(|test| {
+            let folder = tempfile::tempdir().unwrap();
+            test(&|| Store::open(&folder.path().join("db")).unwrap());
+        });
     }
 }

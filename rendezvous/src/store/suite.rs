@@ -1,1 +1,401 @@
+//! What any database must do to be the rendezvous' store: a test for each interface, of what it
+//! promises, with many at once. An implementation runs them all by [`passes`], each on a place of
+//! its own that several connections share.
 
+use std::time::Duration;
+
+use parlor_common::device_list::{DeviceList, VerifiedDeviceList};
+use parlor_common::id::DeviceId;
+use parlor_common::prekey::PrekeyUse;
+use parlor_common::time::Timestamp;
+use parlor_common::wire::rendezvous::{Argon2Params, HeldKind};
+
+use super::{Database, Store};
+use crate::audit::{AuditEvent, Chain, Entry};
+use crate::bucket::Rate;
+use crate::invitation::InvitationHash;
+use crate::limits::Limits;
+use crate::opaque::{CredentialId, Record};
+use crate::server::testing::{account, card, entry, first_list, name, prekey, secret, verified};
+use crate::server::{
+    Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
+    InvitationMade, ListChange, LoginAttempt, LoginStart, NewAccount, Origin, PasswordChange,
+    PrekeysPut, Query, QueryId, RegistrationStart, Rekey, Source, Taking, Way,
+};
+
+/// Connections that work at the same time.
+const THREADS: u8 = 6;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// Opens a connection to a place; every call another one to the same.
+pub(super) type Open<'a, D> = &'a (dyn Fn() -> Store<D> + Sync);
+
+/// One test.
+type Test<'a, D> = &'a dyn Fn(Open<'_, D>);
+
+/// Runs everything, each test on a place of its own.
+pub(super) fn passes<D: Database>(mut with_place: impl FnMut(Test<'_, D>)) {
+    let tests: [Test<'_, D>; 12] = [
+        &a_name_and_a_device_are_given_out_once,
+        &a_deleted_name_is_not_given_out_again,
+        &a_new_password_leaves_nothing_of_the_old_one,
+        &of_lists_that_follow_the_same_one_the_first_wins,
+        &a_new_key_comes_with_its_list_or_not_at_all,
+        &a_one_time_pair_leaves_once,
+        &two_who_ask_each_other_at_once_become_contacts,
+        &what_a_blocked_account_sends_is_not_held,
+        &an_invitation_lets_in_as_many_as_it_says,
+        &every_try_is_counted,
+        &a_bucket_gives_what_it_holds,
+        &rows_of_the_trail_follow_each_other,
+    ];
+    for test in tests {
+        with_place(test);
+    }
+}
+
+/// Asks until the database is free to answer.
+fn ask<D: Database>(store: &mut Store<D>, query: impl Fn() -> Query) -> Answer {
+    loop {
+        let answer = store.answer(vec![(QueryId(1), query())]).pop().unwrap().1;
+        if !matches!(answer, Answer::Unavailable) {
+            return answer;
+        }
+    }
+}
+
+/// Lets every thread do something with a connection of its own, at the same time.
+fn at_once<D: Database, T: Send>(
+    open: Open<'_, D>,
+    work: impl Fn(u8, &mut Store<D>) -> T + Sync,
+) -> Vec<T> {
+    let (work, barrier) = (&work, &std::sync::Barrier::new(THREADS.into()));
+    std::thread::scope(|scope| {
+        let start = |number| {
+            scope.spawn(move || {
+                let mut store = open();
+                barrier.wait();
+                work(number, &mut store)
+            })
+        };
+        // All of them run before the first is waited for.
+        let mut threads = Vec::new();
+        threads.extend((0..THREADS).map(start));
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn origin(device: u8) -> Origin {
+    let remote = [192, 0, 2, 7].into();
+    Origin { remote, source: Source::of(remote), device: secret(device).public(), at: NOW }
+}
+
+fn new_account(of: &str, device: u8, admission: Admission) -> Query {
+    Query::CreateAccount(Box::new(NewAccount {
+        devices: verified(of, first_list(of, device)),
+        credential: CredentialId([device; 32]),
+        record: Record(vec![device; 192]),
+        argon2: Argon2Params::DEFAULT,
+        account_box: vec![device; 80].into(),
+        recovery_box: vec![device; 80].into(),
+        admission,
+        origin: origin(device),
+    }))
+}
+
+fn create<D: Database>(store: &mut Store<D>, of: &str, device: u8) -> Creation {
+    let Answer::Created(creation) = ask(store, || new_account(of, device, Admission::Open)) else {
+        panic!("no creation")
+    };
+    creation
+}
+
+fn attempt(of: &str, device: u8, limits: Limits) -> Box<LoginAttempt> {
+    Box::new(LoginAttempt { name: name(of), way: Way::Password, origin: origin(device), limits })
+}
+
+fn count<T: PartialEq>(all: &[T], one: &T) -> usize {
+    all.iter().filter(|it| *it == one).count()
+}
+
+fn a_name_and_a_device_are_given_out_once<D: Database>(open: Open<'_, D>) {
+    let same_name = at_once(open, |number, store| create(store, "alice", number));
+    assert_eq!(count(&same_name, &Creation::Created), 1);
+    assert_eq!(count(&same_name, &Creation::NameTaken), same_name.len() - 1);
+    let same_device = at_once(open, |number, store| create(store, &format!("user{number}"), 100));
+    assert_eq!(count(&same_device, &Creation::Created), 1);
+    assert_eq!(count(&same_device, &Creation::DeviceTaken), same_device.len() - 1);
+}
+
+fn a_deleted_name_is_not_given_out_again<D: Database>(open: Open<'_, D>) {
+    create(&mut open(), "alice", 1);
+    let entry = || Box::new(Entry::new(AuditEvent::AccountDeleted, NOW));
+    let deleted = at_once(open, |_, store| {
+        let delete = || Query::DeleteAccount { name: name("alice"), entry: entry() };
+        matches!(ask(store, delete), Answer::Deleted(Some(gone)) if gone.devices.len() == 1)
+    });
+    assert_eq!(count(&deleted, &true), 1);
+    assert_eq!(create(&mut open(), "alice", 2), Creation::NameTaken);
+    assert_eq!(create(&mut open(), "bob", 1), Creation::Created);
+}
+
+fn a_new_password_leaves_nothing_of_the_old_one<D: Database>(open: Open<'_, D>) {
+    create(&mut open(), "alice", 1);
+    let changed = at_once(open, |number, store| {
+        let change = || {
+            Query::ChangePassword(Box::new(PasswordChange {
+                name: name("alice"),
+                credential: CredentialId([50 + number; 32]),
+                record: Record(vec![50 + number; 192]),
+                argon2: Argon2Params::DEFAULT,
+                account_box: vec![50 + number; 80].into(),
+                origin: origin(1),
+            }))
+        };
+        matches!(ask(store, change), Answer::PasswordChanged(true))
+    });
+    assert_eq!(count(&changed, &true), changed.len());
+    let mut store = open();
+    let start = ask(&mut store, || Query::StartLogin(attempt("alice", 1, Limits::default())));
+    let Answer::LoginStarted(LoginStart::Allowed(Some(known))) = start else { panic!() };
+    let finish = ask(&mut store, || Query::FinishLogin(attempt("alice", 1, Limits::default())));
+    let Answer::Account(Some(account)) = finish else { panic!() };
+    // All of it is of one change, whichever was the last.
+    let number = known.credential.0[0];
+    assert!(number >= 50);
+    assert_eq!(known.credential.0, [number; 32]);
+    assert_eq!(known.record.0, vec![number; 192]);
+    assert_eq!(account.account_box.0, vec![number; 80]);
+}
+
+fn next(list: DeviceList) -> VerifiedDeviceList {
+    verified("alice", list.sign(&account("alice"), None))
+}
+
+fn of_lists_that_follow_the_same_one_the_first_wins<D: Database>(open: Open<'_, D>) {
+    create(&mut open(), "alice", 1);
+    create(&mut open(), "bob", 90);
+    let first = verified("alice", first_list("alice", 1));
+    let replace = |store: &mut Store<D>, devices: &VerifiedDeviceList| {
+        let change = || ListChange {
+            after: first.mark().hash,
+            devices: devices.clone(),
+            entry: Entry::new(AuditEvent::DeviceAdded, NOW),
+        };
+        let answer = ask(store, || Query::ReplaceDevices(Box::new(change())));
+        let Answer::Replaced(left) = answer else { panic!("{answer:?}") };
+        left.is_some()
+    };
+    let theirs = next(first.with_device(entry(90), NOW));
+    assert!(!replace(&mut open(), &theirs));
+    let replaced = at_once(open, |number, store| {
+        replace(store, &next(first.with_device(entry(20 + number), NOW)))
+    });
+    assert_eq!(count(&replaced, &true), 1);
+    let answer = ask(&mut open(), || Query::NamedDevices { name: name("alice") });
+    assert!(matches!(answer, Answer::NamedDevices(devices) if devices.len() == 2));
+    let label = Some("laptop".to_owned());
+    for (of, named) in [("alice", true), ("bob", false)] {
+        let device = DeviceId::of(&secret(1).public());
+        let query = || Query::NameDevice { name: name(of), device, label: label.clone() };
+        assert!(matches!(ask(&mut open(), query), Answer::DeviceNamed(it) if it == named));
+    }
+}
+
+fn a_new_key_comes_with_its_list_or_not_at_all<D: Database>(open: Open<'_, D>) {
+    create(&mut open(), "alice", 1);
+    let first = verified("alice", first_list("alice", 1));
+    let rekeyed = at_once(open, |number, store| {
+        let key = account(&format!("key {number}"));
+        let devices = first.rekeyed(key.public(), entry(1), NOW).sign(&key, None);
+        let devices = devices.verify(&name("alice"), &key.public()).unwrap();
+        let rekey = || Rekey {
+            after: first.mark().hash,
+            devices: devices.clone(),
+            account_box: vec![number; 80].into(),
+            recovery_box: vec![number; 80].into(),
+            origin: origin(1),
+        };
+        let answer = ask(store, || Query::Rekey(Box::new(rekey())));
+        let Answer::Replaced(left) = answer else { panic!("{answer:?}") };
+        left.map(|_| (number, key.public()))
+    });
+    let [(number, key)] = rekeyed.into_iter().flatten().collect::<Vec<_>>()[..] else { panic!() };
+    let start = ask(&mut open(), || Query::StartLogin(attempt("alice", 1, Limits::default())));
+    let Answer::LoginStarted(LoginStart::Allowed(Some(known))) = start else { panic!() };
+    assert_eq!((known.account_key, &known.recovery_box.0), (key, &vec![number; 80]));
+}
+
+fn a_one_time_pair_leaves_once<D: Database>(open: Open<'_, D>) {
+    const PAIRS: u32 = 20;
+    let mut store = open();
+    create(&mut store, "alice", 100);
+    let put = || PrekeysPut {
+        device: secret(100).public(),
+        signed: Some(prekey(100, PrekeyUse::Signed, 1, NOW)),
+        one_time: (1..=PAIRS).map(|id| prekey(100, PrekeyUse::OneTime, id, NOW)).collect(),
+        replace: false,
+        at: NOW,
+        max_one_time: 100,
+    };
+    ask(&mut store, || Query::PutPrekeys(Box::new(put())));
+    for number in 0..THREADS {
+        create(&mut store, &format!("user{number}"), number);
+    }
+    let limits = Limits { one_time_prekeys_per_day: 1000, ..Limits::default() }.of_prekeys();
+    let taken = at_once(open, |number, store| {
+        let asker = secret(number).public();
+        let wish = || BundlesAsked { asker, of: name("alice"), at: NOW, limits };
+        let take = |_| {
+            let answer = ask(store, || Query::TakeBundles(Box::new(wish())));
+            let Answer::Bundles(Taking::Taken(bundles)) = answer else { panic!("{answer:?}") };
+            bundles.into_iter().next().unwrap().one_time.map(|pair| pair.id)
+        };
+        (0..5).filter_map(take).collect::<Vec<_>>()
+    });
+    let mut taken: Vec<u32> = taken.into_iter().flatten().collect();
+    taken.sort_unstable();
+    assert_eq!(taken, (1..=PAIRS).collect::<Vec<_>>());
+    // Put again they do not leave again.
+    let kept = ask(&mut store, || Query::PutPrekeys(Box::new(put())));
+    assert!(matches!(kept, Answer::PrekeysKept(Some(kept)) if kept.one_time == 0), "{kept:?}");
+}
+
+fn contact_asked((from, device): (&str, u8), to: &str) -> Query {
+    let (card, limits) = (card(from, device, to), Limits::default().of_contacts());
+    let (from, to) = (name(from), name(to));
+    Query::AskContact(Box::new(ContactAsked { from, to, card, at: NOW, limits }))
+}
+
+fn are_mutual<D: Database>(open: Open<'_, D>, one: &str, other: &str) -> bool {
+    let query = || Query::AreMutual { one: name(one), other: name(other) };
+    matches!(ask(&mut open(), query), Answer::AreMutual(true))
+}
+
+fn two_who_ask_each_other_at_once_become_contacts<D: Database>(open: Open<'_, D>) {
+    create(&mut open(), "alice", 1);
+    create(&mut open(), "bob", 2);
+    let asked = at_once(open, |number, store| {
+        let (from, to) =
+            if number % 2 == 0 { (("alice", 1), "bob") } else { (("bob", 2), "alice") };
+        let Answer::Asked(asking) = ask(store, || contact_asked(from, to)) else { panic!() };
+        asking
+    });
+    let accepted = asked.iter().filter(|asking| matches!(asking, Asking::Accepted(_))).count();
+    assert_eq!((accepted, count(&asked, &Asking::Held)), (1, 1), "{asked:?}");
+    assert!(are_mutual(open, "alice", "bob") && are_mutual(open, "bob", "alice"));
+    for of in ["alice", "bob"] {
+        let Answer::Held(held) = ask(&mut open(), || Query::Held { of: name(of) }) else {
+            panic!()
+        };
+        let [held] = &held[..] else { panic!("{held:?}") };
+        assert!(matches!(held.what, HeldKind::Accepted { .. }));
+    }
+}
+
+fn what_a_blocked_account_sends_is_not_held<D: Database>(open: Open<'_, D>) {
+    let mut store = open();
+    create(&mut store, "alice", 1);
+    create(&mut store, "bob", 2);
+    let block = || Query::Block { owner: name("alice"), other: name("bob") };
+    assert!(matches!(ask(&mut store, block), Answer::Blocked(Blocking::Strangers)));
+    let ask_alice = || contact_asked(("bob", 2), "alice");
+    assert!(matches!(ask(&mut store, ask_alice), Answer::Asked(Asking::Held)));
+    let held = |store: &mut Store<D>| {
+        let answer = ask(store, || Query::Held { of: name("alice") });
+        let Answer::Held(items) = answer else { panic!("{answer:?}") };
+        items.len()
+    };
+    assert_eq!(held(&mut store), 0);
+    let unblock = || Query::Unblock { owner: name("alice"), other: name("bob") };
+    ask(&mut store, unblock);
+    ask(&mut store, ask_alice);
+    assert_eq!(held(&mut store), 1);
+    let answer = || Query::AnswerContact {
+        asker: name("bob"),
+        by: name("alice"),
+        card: Some(Box::new(card("alice", 1, "bob"))),
+        max_contacts: 1,
+    };
+    assert!(matches!(ask(&mut store, answer), Answer::Answered(Answering::Accepted(_))));
+    assert!(matches!(ask(&mut store, block), Answer::Blocked(Blocking::Contacts(_))));
+    assert!(!are_mutual(open, "alice", "bob"));
+    ask(&mut store, unblock);
+    assert!(are_mutual(open, "alice", "bob"));
+}
+
+fn an_invitation_lets_in_as_many_as_it_says<D: Database>(open: Open<'_, D>) {
+    const USES: u32 = 10;
+    let hash = InvitationHash([7; 32]);
+    let expires_at = NOW + Duration::from_secs(1);
+    let made = || InvitationMade { hash, uses: USES, by: None, max_open: 0, at: NOW, expires_at };
+    let kept = ask(&mut open(), || Query::CreateInvitation(Box::new(made())));
+    assert!(matches!(kept, Answer::InvitationKept(true)));
+    let created = at_once(open, |number, store| {
+        let create = |turn: u8| {
+            let of = format!("user{number}.{turn}");
+            let query = || new_account(&of, number * 10 + turn, Admission::Invitation(hash));
+            matches!(ask(store, query), Answer::Created(Creation::Created))
+        };
+        (0..5).map(create).collect::<Vec<_>>()
+    });
+    let created: Vec<bool> = created.into_iter().flatten().collect();
+    assert_eq!(count(&created, &true), usize::try_from(USES).unwrap());
+}
+
+fn every_try_is_counted<D: Database>(open: Open<'_, D>) {
+    const TRIES: u32 = 20;
+    let all = TRIES * u32::from(THREADS);
+    let limits = Limits {
+        logins_at_once: 10_000,
+        login_failures_free: 10_000,
+        login_failures_to_lock: all + 1,
+        ..Limits::default()
+    };
+    let start = |store: &mut Store<D>| {
+        let answer = ask(store, || Query::StartLogin(attempt("ghost", 1, limits)));
+        let Answer::LoginStarted(start) = answer else { panic!("{answer:?}") };
+        matches!(start, LoginStart::Allowed(None))
+    };
+    let allowed = at_once(open, |_, store| (0..TRIES).all(|_| start(store)));
+    assert_eq!(count(&allowed, &true), allowed.len());
+    // One more is the last, and the one after it finds the name locked.
+    assert!(start(&mut open()));
+    assert!(!start(&mut open()));
+}
+
+fn a_bucket_gives_what_it_holds<D: Database>(open: Open<'_, D>) {
+    let limits = Limits { registrations_at_once: 25, ..Limits::default() };
+    assert_eq!(limits.registrations(), Rate { at_once: 25, per_minute: 1 });
+    let allowed = at_once(open, |_, store| {
+        let start = || RegistrationStart { name: name("alice"), origin: origin(1), limits };
+        let charge = |_| {
+            let answer = ask(store, || Query::StartRegistration(Box::new(start())));
+            let Answer::RegistrationStarted(until) = answer else { panic!("{answer:?}") };
+            until.is_none()
+        };
+        (0..10).map(charge).collect::<Vec<_>>()
+    });
+    let allowed: Vec<bool> = allowed.into_iter().flatten().collect();
+    assert_eq!(count(&allowed, &true), 25);
+}
+
+fn rows_of_the_trail_follow_each_other<D: Database>(open: Open<'_, D>) {
+    const ROWS: u64 = 20;
+    at_once(open, |number, store| {
+        for turn in 0..ROWS {
+            let at = NOW + Duration::from_millis(turn * u64::from(number));
+            let entry = || Box::new(Entry::new(AuditEvent::UserEnabled, at));
+            ask(store, || Query::Record(entry()));
+        }
+    });
+    let query = || Query::AuditAfter { seq: 0, limit: 1000 };
+    let Answer::Audit(page) = ask(&mut open(), query) else { panic!() };
+    assert_eq!(page.rows.len(), usize::try_from(ROWS).unwrap() * usize::from(THREADS));
+    let mut chain = Chain::new(None);
+    for row in &page.rows {
+        chain.feed(row).unwrap();
+    }
+    chain.finish(page.head).unwrap();
+}

@@ -155,8 +155,10 @@ impl World {
         let Rendezvous { core: Some(core), store, bus, .. } = &mut self.server else { return };
         for output in settle(core, store, bus, date, &mut self.rng) {
             match output {
-                Output::Query(..) | Output::Publish(_) => unreachable!("they are settled"),
                 Output::Mail { .. } => unreachable!("nobody registers by e-mail"),
+                Output::Query(..) | Output::Publish(_) | Output::Admin { .. } => {
+                    unreachable!("they are settled, or not asked")
+                }
                 Output::Reply { conn, stream, payload } => self.send_reply(conn, stream, payload),
                 Output::Event { conn, payload } => self.send_event(conn, payload),
                 Output::Close { conn, reason } => self.send_close(conn, reason),

@@ -14,13 +14,15 @@ const HEAD: &str = "audit_head";
 const COLUMNS: &str = "seq, at, event, account, source, reason, hash";
 
 impl Audit for Tables<'_> {
-    fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError> {
+    fn insert_audit(&self, entry: &Entry) -> Result<Row, QueryError> {
         append(self.0, entry)
     }
 
     fn audit_after(&self, seq: u64, limit: u32) -> Result<Page, QueryError> {
+        // From the very start also what stands where the server writes nothing.
+        let seq = if seq == 0 { i64::MIN } else { stored(seq) };
         let sql = format!("SELECT {COLUMNS} FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2");
-        Ok(Page { rows: rows(self.0, &sql, &[stored(seq), limit.into()])?, head: head(self.0)? })
+        Ok(Page { rows: rows(self.0, &sql, &[seq, limit.into()])?, head: head(self.0)? })
     }
 
     fn newest_audit(&self, limit: u32) -> Result<Page, QueryError> {
@@ -232,6 +234,8 @@ mod tests {
         let insert = "INSERT INTO audit SELECT 6, at, event, account, source, reason, hash
                       FROM audit WHERE seq = 5";
         assert_eq!(broken(insert), edited(6));
+        let before = insert.replace("SELECT 6", "SELECT -1");
+        assert_eq!(broken(&before), Broken::BadStart { seq: u64::MAX });
     }
 
     #[test]

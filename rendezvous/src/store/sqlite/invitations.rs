@@ -235,8 +235,8 @@ mod tests {
             (0..4).filter(|_| used(&store, 1, 2)).count()
         };
         let all: usize = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| tries(&path))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            let threads = [(); 4].map(|()| scope.spawn(|| tries(&path)));
+            threads.map(|thread| thread.join().unwrap()).into_iter().sum()
         });
         assert_eq!(all, 5);
     }

@@ -159,6 +159,7 @@ const ABUSE: &str = "
     -- Failed logins by name, whether there is such an account or not, and source; by the name
     -- alone where the source is empty.
     CREATE TABLE tries (
+        number        INTEGER PRIMARY KEY, -- grows with each touch
         name          TEXT NOT NULL,
         source        TEXT NOT NULL,
         failures      INTEGER NOT NULL,
@@ -168,16 +169,15 @@ const ABUSE: &str = "
         locks         INTEGER NOT NULL,
         last_at       INTEGER NOT NULL,
         known         INTEGER NOT NULL DEFAULT 0, -- whether it has logged in from there
-        PRIMARY KEY (name, source)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tries_by_age ON tries (last_at);
+        UNIQUE (name, source)
+    ) STRICT;
 
     -- Token buckets that outlive a restart.
     CREATE TABLE buckets (
-        scope    TEXT PRIMARY KEY,
-        full_at  INTEGER NOT NULL -- when it will be full again
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX buckets_by_age ON buckets (full_at);
+        number   INTEGER PRIMARY KEY, -- grows with each touch
+        scope    TEXT NOT NULL UNIQUE,
+        full_at  INTEGER NOT NULL -- when it will be full again, in nanoseconds
+    ) STRICT;
 
     CREATE TABLE audit (
         seq      INTEGER PRIMARY KEY,

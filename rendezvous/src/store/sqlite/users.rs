@@ -29,11 +29,7 @@ impl Users for Tables<'_> {
         Ok(users)
     }
 
-    fn user(
-        &self,
-        name: &Username,
-        at: Timestamp,
-    ) -> Result<Option<Box<(User, Vec<DeviceKey>)>>, QueryError> {
+    fn user(&self, name: &Username, at: Timestamp) -> Result<Option<Box<User>>, QueryError> {
         user(self.0, name, at)
     }
 
@@ -52,30 +48,21 @@ impl Users for Tables<'_> {
         Ok(())
     }
 
-    fn forget_tries(&self, name: &Username) -> Result<(), QueryError> {
-        self.0.prepare_cached("DELETE FROM tries WHERE name = ?1")?.execute([name.as_str()])?;
-        Ok(())
-    }
-
     fn count_accounts(&self) -> Result<u64, QueryError> {
         let mut count = self.0.prepare_cached("SELECT count(*) FROM accounts")?;
         Ok(count.query_row([], |row| row.get(0).map(loaded))?)
     }
 }
 
-fn user(
-    db: &Connection,
-    name: &Username,
-    at: Timestamp,
-) -> Result<Option<Box<(User, Vec<DeviceKey>)>>, QueryError> {
+fn user(db: &Connection, name: &Username, at: Timestamp) -> Result<Option<Box<User>>, QueryError> {
     let sql = format!("SELECT {LINE} FROM accounts a WHERE a.name = ?1");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([name.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let (keys, known_devices) = devices(db, AccountId(row.get(5)?))?;
+    let known_devices = devices(db, AccountId(row.get(5)?))?;
     let user =
         User { line: line(row)?, email: row.get(6)?, known_devices, tries: tries(db, name, at)? };
-    Ok(Some(Box::new((user, keys))))
+    Ok(Some(Box::new(user)))
 }
 
 fn line(row: &Row<'_>) -> Result<UserLine, QueryError> {
@@ -92,18 +79,14 @@ fn line(row: &Row<'_>) -> Result<UserLine, QueryError> {
     })
 }
 
-fn devices(
-    db: &Connection,
-    account: AccountId,
-) -> Result<(Vec<DeviceKey>, Vec<UserDevice>), QueryError> {
+fn devices(db: &Connection, account: AccountId) -> Result<Vec<UserDevice>, QueryError> {
     let mut statement =
         db.prepare_cached("SELECT key, name FROM devices WHERE account = ?1 ORDER BY key")?;
     let rows = statement.query_map([account.0], |row| {
         let key = DeviceKey::from_bytes(row.get(0)?);
-        let device = UserDevice { device: DeviceId::of(&key), name: row.get(1)?, online: false };
-        Ok((key, device))
+        Ok(UserDevice { device: DeviceId::of(&key), name: row.get(1)?, online: false })
     })?;
-    Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip())
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn tries(db: &Connection, name: &Username, at: Timestamp) -> Result<Vec<UserTries>, QueryError> {
@@ -128,6 +111,7 @@ fn tries(db: &Connection, name: &Username, at: Timestamp) -> Result<Vec<UserTrie
 mod tests {
     use super::*;
     use crate::admin::UserChange;
+    use crate::audit::{AuditEvent, Entry};
     use crate::limits::Limits;
     use crate::server::{Answer, Credentials, LoginAttempt, LoginStart, Query, Way};
     use crate::store::Store;
@@ -144,10 +128,18 @@ mod tests {
         devices.map(|devices| devices.len())
     }
 
+    fn delete(store: &mut Store, name: &str) -> bool {
+        let name: Username = name.parse().unwrap();
+        let entry = Box::new(Entry::new(AuditEvent::UserDeleted, at(9)).of(name.clone()));
+        let answer = ask(store, Query::DeleteAccount { name, entry });
+        let Answer::Deleted(deleted) = answer else { panic!("{answer:?}") };
+        deleted.is_some()
+    }
+
     fn shown(store: &mut Store, name: &str) -> Option<User> {
         let answer = ask(store, Query::User { name: name.parse().unwrap(), at: at(9) });
         let Answer::User(user) = answer else { panic!("{answer:?}") };
-        user.map(|known| known.0)
+        user.map(|user| *user)
     }
 
     fn events(store: &mut Store) -> Vec<String> {
@@ -205,13 +197,13 @@ mod tests {
     #[test]
     fn a_deleted_account_is_gone_and_what_is_written_down_of_it_is_not() {
         let mut store = with_alice();
-        assert_eq!(change(&mut store, "alice", UserChange::Delete), Some(1));
+        assert!(delete(&mut store, "alice"));
         assert_eq!(found(&mut store, "alice", 1), [false; 3]);
         assert_eq!(shown(&mut store, "alice"), None);
         let retired = "SELECT count(*) FROM retired_names WHERE name = 'alice'";
         let count = store.database.connection.query_row(retired, [], |row| row.get::<_, u32>(0));
         assert_eq!(count, Ok(1));
-        assert_eq!(change(&mut store, "alice", UserChange::Delete), None);
+        assert!(!delete(&mut store, "alice"));
         assert_eq!(events(&mut store), ["user_deleted"]);
     }
 
