@@ -12,6 +12,7 @@ mod loopback;
 mod mail;
 mod offline;
 mod reset;
+mod room;
 mod turns;
 
 use std::net::{SocketAddr, UdpSocket};
@@ -51,8 +52,9 @@ use crate::store::{DatabaseError, OpenError, Store};
 /// Inputs that may wait for the next turn; beyond them readers pause.
 const MAX_INPUTS: usize = 1024;
 
-/// Bytes in flight from one connection, all its streams together: two requests of full size.
-const RECEIVE_WINDOW: u32 = 160 * 1024;
+/// Bytes in flight from one connection, all its streams together: one request of full size, and a
+/// few small ones.
+const RECEIVE_WINDOW: u32 = 72 * 1024;
 
 /// Bytes in flight to one connection: one reply of full size.
 const SEND_WINDOW: u64 = 1024 * 1024;
@@ -140,8 +142,7 @@ impl Rendezvous {
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);
         let mailer = email.map(|email| Mailer::new(email, inputs.clone())).transpose()?;
         let admission = Arc::new(Admission::new(config.limits));
-        let request_timeout = Duration::from_millis(config.limits.request_timeout_ms);
-        let to_turns = ToTurns { inputs, request_timeout };
+        let to_turns = ToTurns::new(inputs, &config.limits);
         let admin = Admin::start(folder.as_ref(), &to_turns.inputs)?;
         tokio::spawn(accept(endpoint.clone(), admission, to_turns));
         let turns = Turns::new(server, store, rng, mailer);

@@ -18,6 +18,8 @@ pub struct Limits {
     /// Connections from one source (an IPv4 address, or an IPv6 /64): a large office behind one
     /// address.
     pub connections_per_source: usize,
+    /// Connections of one account, the devices' one each: beyond them the newcomer is closed.
+    pub connections_per_account: usize,
     /// Parts of a wider prefix (addresses of an IPv4 /24, /64s of an IPv6 /56, /56s of a /48) that
     /// were refused something within ten minutes, from which on the prefix is one source for an
     /// hour; 0, or more than the 256 that there are: never.
@@ -27,6 +29,18 @@ pub struct Limits {
     /// Handshakes in progress beyond which a newcomer first proves its address by QUIC Retry
     /// (RFC 9000 §8.1.2), which costs the server nothing and honest clients a round trip.
     pub handshakes_before_retry: usize,
+    /// Milliseconds in which a handshake has ended: one that takes longer was given up by the
+    /// client, or is none.
+    pub handshake_timeout_ms: u64,
+    /// Handshakes that one source begins, apart for addresses that were proved; beyond them it has
+    /// to prove its address, and is refused.
+    pub handshakes_at_once: u32,
+    /// See `handshakes_at_once`.
+    pub handshakes_per_minute: u32,
+    /// MiB of requests in progress that are longer than 4 KiB, a quarter of it for one source;
+    /// beyond them requests wait, and are cut as if they stalled. A request of full size (64 KiB)
+    /// has room in any case.
+    pub request_memory_mib: usize,
     /// Milliseconds in which a request has arrived whole, and in which its reply is taken.
     pub request_timeout_ms: u64,
     /// Contacts that an account may hold.
@@ -124,9 +138,14 @@ impl Default for Limits {
         Self {
             connections: 20_000,
             connections_per_source: 1_000,
+            connections_per_account: 32,
             parts_before_widening: 16,
             handshakes: 1_000,
             handshakes_before_retry: 100,
+            handshake_timeout_ms: 10_000,
+            handshakes_at_once: 3_000,
+            handshakes_per_minute: 6_000,
+            request_memory_mib: 64,
             request_timeout_ms: 10_000,
             contacts: 1_000,
             contact_requests_per_day: 20,
@@ -181,6 +200,11 @@ impl Limits {
             requests_per_day: self.contact_requests_per_day,
             held_requests: self.held_requests,
         }
+    }
+
+    /// How fast one source may begin handshakes.
+    pub const fn handshakes(&self) -> Rate {
+        Rate { at_once: self.handshakes_at_once, per_minute: self.handshakes_per_minute }
     }
 
     /// How fast one source may begin registrations.

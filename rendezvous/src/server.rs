@@ -293,7 +293,10 @@ impl Server {
             self.tell(conn, &Event::Stopping {});
             self.outputs.push_back(Output::Close { conn, reason: CloseReason::Stopping });
         }
-        let gone = std::mem::take(&mut self.connections);
+        let mut gone = std::mem::take(&mut self.connections);
+        for exchange in gone.take_exchanges() {
+            self.give_up(exchange);
+        }
         for (name, device) in gone.shown() {
             self.publish_present(name.clone(), device, false);
         }

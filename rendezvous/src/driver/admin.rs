@@ -22,7 +22,7 @@ const SOCKET: &str = "admin.sock";
 /// The longest path that fits into a socket's address everywhere (`sun_path`, with its end).
 const MAX_PATH: usize = 100;
 
-/// Clients at once; more are turned away.
+/// Clients at once; more wait until one has gone.
 const MAX_CLIENTS: usize = 16;
 
 /// How long a client may take to ask, and to take its reply.
@@ -84,13 +84,13 @@ impl AdminSocket {
         Ok(Self { listener, at })
     }
 
-    /// Serves until the value that is awaited is dropped.
+    /// Serves as long as it is polled.
     pub(super) async fn serve(self, inputs: mpsc::Sender<Input>) {
         let room = Arc::new(Semaphore::new(MAX_CLIENTS));
-        loop {
+        // Nobody closes the room.
+        while let Ok(place) = Arc::clone(&room).acquire_owned().await {
             match self.listener.accept().await {
                 Ok((client, _)) => {
-                    let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
                     let inputs = inputs.clone();
                     tokio::spawn(async move {
                         answer(client, &inputs).await;

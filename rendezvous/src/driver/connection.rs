@@ -1,6 +1,7 @@
 //! One connection: its handshake, its requests, its events.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use parlor_common::identity::DeviceKey;
@@ -13,11 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::admission::Slot;
-use super::turns::{Client, Input, ToClient};
+use super::room::{Room, Taken};
+use super::turns::{Client, Input};
+use crate::limits::Limits;
 use crate::server::{CloseReason, ConnId, StreamId};
-
-/// A handshake that takes longer was given up by the client, or is none.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that is being disconnected has this long to take its last events.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,26 +35,39 @@ const EXPORTER: &[u8] = b"EXPORTER-parlor-login";
 #[derive(Clone)]
 pub(super) struct ToTurns {
     pub(super) inputs: mpsc::Sender<Input>,
+    /// A handshake has ended within this time.
+    pub(super) handshake_timeout: Duration,
     /// A request has arrived whole, and its reply been taken, within this time.
     pub(super) request_timeout: Duration,
 }
 
+impl ToTurns {
+    pub(super) fn new(inputs: mpsc::Sender<Input>, limits: &Limits) -> Self {
+        Self {
+            inputs,
+            handshake_timeout: Duration::from_millis(limits.handshake_timeout_ms),
+            request_timeout: Duration::from_millis(limits.request_timeout_ms),
+        }
+    }
+}
+
 /// Serves a connection from its first packet to its end.
 pub(super) async fn serve(id: ConnId, connecting: Connecting, mut slot: Slot, turns: ToTurns) {
-    let Ok(Ok(connection)) = timeout(HANDSHAKE_TIMEOUT, connecting).await else { return };
+    let Ok(Ok(connection)) = timeout(turns.handshake_timeout, connecting).await else { return };
     slot.established();
     let Some((device, exporter)) = identify(&connection) else { return };
     let remote = connection.remote_address();
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let (events, waiting) = mpsc::channel(MAX_EVENTS);
-    let client = Client { connection: connection.clone(), events };
+    let (closing, is_closing) = oneshot::channel();
+    let client = Client { connection: connection.clone(), events, closing };
     let connected = Input::Connected { conn: id, device, remote, exporter, client };
     if turns.inputs.send(connected).await.is_err() {
         return;
     }
     tokio::select! {
-        () = accept_requests(id, &connection, &turns) => {}
-        () = write_events(&connection, waiting) => {}
+        () = accept_requests(id, &connection, slot.room(), &turns) => {}
+        () = tell(&connection, waiting, is_closing) => {}
         _ = connection.closed() => {}
     }
     // The receiver is gone only when the server is.
@@ -70,35 +83,37 @@ fn identify(connection: &Connection) -> Option<(DeviceKey, [u8; 32])> {
     Some((raw_key(&certificates)?, exporter))
 }
 
-async fn accept_requests(id: ConnId, connection: &Connection, turns: &ToTurns) {
+async fn accept_requests(id: ConnId, connection: &Connection, room: &Room, turns: &ToTurns) {
     let mut last = 0;
     while let Ok((send, receive)) = connection.accept_bi().await {
         last += 1;
-        tokio::spawn(serve_request((id, StreamId(last)), send, receive, turns.clone()));
+        let context = (room.clone(), turns.clone());
+        tokio::spawn(serve_request((id, StreamId(last)), (send, receive), context));
     }
 }
 
 /// Reads one request, hands it over, and writes its reply.
 async fn serve_request(
     (conn, stream): (ConnId, StreamId),
-    mut send: SendStream,
-    mut receive: RecvStream,
-    turns: ToTurns,
+    (mut send, mut receive): (SendStream, RecvStream),
+    (room, turns): (Room, ToTurns),
 ) {
-    let Ok(received) = timeout(turns.request_timeout, read_request(&mut receive)).await else {
+    let reading = read_request(&mut receive, &room);
+    let Ok(received) = timeout(turns.request_timeout, reading).await else {
         tracing::debug!(%conn, "a request stalled");
         return cut(&mut send);
     };
     let (reply, replied) = oneshot::channel();
-    let input = match received {
-        Ok(payload) => Input::Request { conn, stream, payload, reply },
-        Err(ReadError::Malformed) => Input::Malformed { conn, stream, reply },
+    let (input, taken) = match received {
+        Ok((payload, taken)) => (Input::Request { conn, stream, payload, reply }, Some(taken)),
+        Err(ReadError::Malformed) => (Input::Malformed { conn, stream, reply }, None),
         Err(ReadError::Gone) => return,
     };
     if turns.inputs.send(input).await.is_err() {
         return;
     }
     let Ok(payload) = replied.await else { return };
+    drop(taken);
     let bytes = frame(&payload);
     if timeout(turns.request_timeout, send.write_all(&bytes)).await.is_err() {
         return cut(&mut send);
@@ -129,37 +144,54 @@ impl From<ReadExactError> for ReadError {
     }
 }
 
-/// Reads one frame; its length is judged before anything is allocated.
-async fn read_request(receive: &mut RecvStream) -> Result<Vec<u8>, ReadError> {
+/// Reads one frame; its length is judged, and there is room for it, before anything is allocated.
+async fn read_request(
+    receive: &mut RecvStream,
+    room: &Room,
+) -> Result<(Vec<u8>, Taken), ReadError> {
     let mut header = [0; 4];
     receive.read_exact(&mut header).await?;
     let len = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
     if len > MAX_REQUEST {
         return Err(ReadError::Malformed);
     }
+    let taken = room.take(len).await;
     let mut payload = vec![0; len];
     receive.read_exact(&mut payload).await?;
-    Ok(payload)
+    Ok((payload, taken))
 }
 
-/// Writes events until the server disconnects the client, or the client is gone.
-async fn write_events(connection: &Connection, mut waiting: mpsc::Receiver<ToClient>) {
-    let Ok(mut stream) = connection.open_uni().await else { return };
-    while let Some(next) = waiting.recv().await {
-        match next {
-            ToClient::Event(payload) => {
-                if stream.write_all(&frame(&payload)).await.is_err() {
-                    return;
-                }
-            }
-            ToClient::Close(reason) => {
-                // A client that does not take its last events is closed without.
-                let _ = stream.finish();
-                let _ = timeout(CLOSE_TIMEOUT, stream.stopped()).await;
-                return close(connection, reason);
+/// Tells a client its events until the server disconnects it, or it is gone.
+async fn tell(
+    connection: &Connection,
+    waiting: mpsc::Receiver<Vec<u8>>,
+    is_closing: oneshot::Receiver<CloseReason>,
+) {
+    let mut telling = pin!(write_events(connection, waiting));
+    tokio::select! {
+        biased;
+        reason = is_closing => {
+            // A client that does not take its last events is closed without.
+            let _ = timeout(CLOSE_TIMEOUT, telling).await;
+            if let Ok(reason) = reason {
+                close(connection, reason);
             }
         }
+        () = &mut telling => {}
     }
+}
+
+/// Writes events until there will be no more, and the client has them all.
+async fn write_events(connection: &Connection, mut waiting: mpsc::Receiver<Vec<u8>>) {
+    let Ok(mut stream) = connection.open_uni().await else { return };
+    while let Some(payload) = waiting.recv().await {
+        if stream.write_all(&frame(&payload)).await.is_err() {
+            return;
+        }
+    }
+    // A stream that is closed already has nobody at its other end.
+    let _ = stream.finish();
+    let _ = stream.stopped().await;
 }
 
 /// Closes a connection at once.

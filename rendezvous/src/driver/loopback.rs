@@ -223,11 +223,130 @@ async fn a_source_with_too_many_connections_is_refused_until_one_ends() {
     within(async { while second().await.is_err() {} }).await;
 }
 
+/// The first packet of a client, which will never hear an answer.
+async fn first_flight(server: &Rendezvous) -> Vec<u8> {
+    let (key, transport) = (server.link().server.key.unwrap(), Transport::TO_RENDEZVOUS.config());
+    let config = quic::client_config(&secret(9), &key, ALPN_RENDEZVOUS, transport).unwrap();
+    let deaf = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let at = deaf.local_addr().unwrap();
+    let _connecting = endpoint.connect_with(config, at, quic::SERVER_NAME).unwrap();
+    let mut packet = vec![0; 2048];
+    let len = within(deaf.recv(&mut packet)).await.unwrap();
+    packet.truncate(len);
+    packet
+}
+
+/// Sends it to the server, which answers.
+async fn begin_handshake(server: &Rendezvous, flight: &[u8]) -> Vec<u8> {
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.send_to(flight, server.address()).await.unwrap();
+    let mut answer = vec![0; 2048];
+    let len = within(socket.recv(&mut answer)).await.unwrap();
+    answer.truncate(len);
+    answer
+}
+
+/// Whether it is a Retry packet (RFC 9000 §17.2.5).
+fn is_retry(packet: &[u8]) -> bool {
+    packet[0] & 0xf0 == 0xf0
+}
+
 #[tokio::test]
-async fn under_load_an_honest_client_comes_in_by_a_retry() {
-    let server = start(Limits { handshakes_before_retry: 0, ..Limits::default() });
+async fn under_load_an_address_is_proved_by_a_retry_and_an_honest_client_comes_in() {
+    let server = start(Limits { handshakes_before_retry: 1, ..Limits::default() });
+    let flight = first_flight(&server).await;
+    assert!(!is_retry(&begin_handshake(&server, &flight).await));
+    assert!(is_retry(&begin_handshake(&server, &first_flight(&server).await).await));
     let mut client = connect(&server, 1).await;
     assert_eq!(client.welcome().await, None);
+}
+
+#[tokio::test]
+async fn a_source_that_begins_too_many_handshakes_proves_its_address_and_then_is_refused() {
+    let server =
+        start(Limits { handshakes_at_once: 2, handshakes_per_minute: 1, ..Limits::default() });
+    for _ in 0..2 {
+        assert!(!is_retry(&begin_handshake(&server, &first_flight(&server).await).await));
+    }
+    assert!(is_retry(&begin_handshake(&server, &first_flight(&server).await).await));
+    for device in 1..=2 {
+        let mut client = connect(&server, device).await;
+        assert_eq!(client.welcome().await, None);
+    }
+    assert!(try_connect(&server, 3, Transport::TO_RENDEZVOUS).await.is_err());
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_cut_and_makes_room() {
+    let limits = Limits { handshakes: 1, handshake_timeout_ms: 200, ..Limits::default() };
+    let server = start(limits);
+    let flight = first_flight(&server).await;
+    begin_handshake(&server, &flight).await;
+    assert!(try_connect(&server, 1, Transport::TO_RENDEZVOUS).await.is_err());
+    let connect = || try_connect(&server, 1, Transport::TO_RENDEZVOUS);
+    within(async { while connect().await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn there_are_so_many_connections_and_no_more() {
+    let server = start(Limits { connections: 1, ..Limits::default() });
+    let first = connect(&server, 1).await;
+    let second = || try_connect(&server, 2, Transport::TO_RENDEZVOUS);
+    assert!(second().await.is_err());
+    first.connection.close(VarInt::from_u32(0), b"");
+    within(async { while second().await.is_err() {} }).await;
+}
+
+#[tokio::test]
+async fn large_requests_wait_for_room_and_small_ones_do_not() {
+    let server = start(Limits { request_memory_mib: 1, ..Limits::default() });
+    let client = connect(&server, 1).await;
+    let mut stalled = Vec::new();
+    // A quarter of a MiB is for one source.
+    for _ in 0..4 {
+        let (mut send, receive) = client.connection.open_bi().await.unwrap();
+        let header = u32::try_from(MAX_REQUEST).unwrap().to_be_bytes();
+        send.write_all(&[&header[..], b"{"].concat()).await.unwrap();
+        stalled.push((send, receive));
+    }
+    // Those have been read once this is answered: they came first.
+    assert!(client.call::<Done>(&look_up()).await.is_err());
+    let other = connect(&server, 2).await;
+    let large = frame(&vec![b' '; 5 * 1024]);
+    let waiting = other.call_bytes::<Done>(&large, true);
+    tokio::pin!(waiting);
+    let waited = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+    assert!(waited.is_err());
+    assert!(other.call::<Done>(&look_up()).await.is_err());
+    let (mut send, _receive) = stalled.pop().unwrap();
+    send.finish().unwrap();
+    assert_eq!(within(waiting).await.unwrap_err().code, ErrorCode::Malformed);
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_takes_is_cut_and_the_connection_stays() {
+    let server = start(Limits { request_timeout_ms: 100, ..Limits::default() });
+    let alice = connect(&server, 1).await;
+    alice.register("alice", 1).await;
+    let narrow = Transport { stream_window: 64, ..Transport::TO_RENDEZVOUS };
+    let client = try_connect(&server, 1, narrow).await.unwrap();
+    let (mut send, mut receive) = client.connection.open_bi().await.unwrap();
+    send.write_all(&frame(&serde_json::to_vec(&look_up()).unwrap())).await.unwrap();
+    let cut = within(receive.received_reset()).await.unwrap();
+    assert_eq!(cut, Some(VarInt::from_u32(1)));
+    assert!(client.call::<serde_json::Value>(&look_up()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_last_events_is_closed_without() {
+    let server = start(Limits::default());
+    let narrow = Transport { stream_window: 64, ..Transport::TO_RENDEZVOUS };
+    let first = try_connect(&server, 1, narrow).await.unwrap();
+    let _second = connect(&server, 1).await;
+    let closed = within(first.connection.closed()).await;
+    let ConnectionError::ApplicationClosed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.error_code, VarInt::from_u32(CloseReason::Replaced.code()));
 }
 
 #[tokio::test]

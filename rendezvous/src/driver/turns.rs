@@ -59,13 +59,10 @@ pub(super) enum Input {
 /// A client, from here.
 pub(super) struct Client {
     pub(super) connection: Connection,
-    pub(super) events: mpsc::Sender<ToClient>,
-}
-
-/// What a client's connection is to do.
-pub(super) enum ToClient {
-    Event(Vec<u8>),
-    Close(CloseReason),
+    /// What it is to be told.
+    pub(super) events: mpsc::Sender<Vec<u8>>,
+    /// Why it is to be disconnected, once it has taken what was told before.
+    pub(super) closing: oneshot::Sender<CloseReason>,
 }
 
 /// The owner of core and store.
@@ -163,10 +160,9 @@ impl Turns {
         for output in settle(server, store, bus, now, rng) {
             match output {
                 Output::Reply { conn, stream, payload } => self.reply(conn, stream, payload),
-                Output::Event { conn, payload } => self.tell(conn, ToClient::Event(payload)),
+                Output::Event { conn, payload } => self.tell(conn, payload),
                 Output::Close { conn, reason } => {
-                    self.tell(conn, ToClient::Close(reason));
-                    self.forget(conn);
+                    self.disconnect(conn, reason);
                 }
                 Output::Mail { id, mail } => self.mail(id, mail),
                 Output::Admin { id, reply } => {
@@ -193,12 +189,20 @@ impl Turns {
     }
 
     /// Hands an event over; a client that does not take its events is cut.
-    fn tell(&mut self, conn: ConnId, what: ToClient) {
+    fn tell(&mut self, conn: ConnId, event: Vec<u8>) {
         let Some(client) = self.clients.get(&conn) else { return };
-        if client.events.try_send(what).is_err() {
+        if client.events.try_send(event).is_err() {
             tracing::debug!(%conn, "cut: the client does not take its events");
             close(&client.connection, CloseReason::TooSlow);
         }
+    }
+
+    fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(client) = self.clients.remove(&conn) {
+            // It may have gone by itself.
+            let _ = client.closing.send(reason);
+        }
+        self.forget(conn);
     }
 
     fn forget(&mut self, conn: ConnId) {

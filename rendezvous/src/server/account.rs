@@ -444,5 +444,13 @@ mod tests {
         assert_eq!(world.audited("login_failed"), 1);
         world.disconnect(conn);
         assert_eq!(world.audited("login_failed"), 2);
+        // So is one that is under way when the server stops.
+        let conn = world.connect(2);
+        let message = client::start_login("wrong", &mut rand_rng()).0.into();
+        let start = Request::LoginStart { name: name("alice"), message };
+        world.call::<parlor_common::wire::rendezvous::LoginStarted>(conn, &start);
+        world.server.handle_stopping(world.now);
+        world.settle();
+        assert_eq!(world.audited("login_failed"), 3);
     }
 }

@@ -79,6 +79,9 @@ impl Server {
         let Answer::Device(known) = answer else {
             return self.close(conn, CloseReason::Unavailable);
         };
+        if known.as_ref().is_some_and(|device| self.has_too_many(&device.name)) {
+            return self.close(conn, CloseReason::TooMany);
+        }
         let Some(connection) = self.connections.get_mut(conn) else { return };
         let observed = connection.remote;
         let standing = std::mem::replace(&mut connection.standing, Standing::Stranger);
@@ -93,6 +96,10 @@ impl Server {
         for (stream, request) in waiting {
             self.admit(Asker { conn, stream }, request, now, rng);
         }
+    }
+
+    fn has_too_many(&self, name: &Username) -> bool {
+        self.connections.of_account(name).len() >= self.params.limits.connections_per_account
     }
 
     fn recognise(&mut self, conn: ConnId, device: KnownDevice) {
@@ -135,11 +142,14 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use parlor_common::wire::rendezvous::{ErrorCode, Presence, Present, Request, User};
+    use parlor_common::wire::rendezvous::{Done, ErrorCode, Presence, Present, Request, User};
 
-    use super::super::testing::{World, name, presence};
+    use super::super::testing::{
+        PASSWORD, World, account, entry, first_list, name, presence, secret, verified,
+    };
     use super::super::{MAX_MALFORMED, MAX_WAITING};
     use super::*;
+    use crate::limits::Limits;
 
     #[test]
     fn the_first_event_says_who_one_is_and_from_where() {
@@ -188,6 +198,30 @@ mod tests {
         let present: Present = world.call(bob, &Request::PresenceWatch {});
         let expected = Presence { name: name("alice"), online: true, list_version: 1 };
         assert_eq!(present.contacts, [expected]);
+    }
+
+    #[test]
+    fn an_account_has_so_many_connections_and_the_newcomer_goes() {
+        let mut world = World::limited(Limits { connections_per_account: 1, ..Limits::default() });
+        let alice = world.register("alice", 1);
+        let bob = world.register("bob", 3);
+        let second = world.connect(2);
+        world.login(second, "alice", PASSWORD).unwrap();
+        let devices = verified("alice", first_list("alice", 1)).with_device(entry(2), world.now);
+        let devices = devices.sign(&account("alice"), Some(&secret(1)));
+        world.call::<Done>(second, &Request::DeviceAdd { devices });
+        world.disconnect(second);
+        let second = world.connect(2);
+        assert_eq!(world.closed(second), Some(CloseReason::TooMany));
+        assert_eq!(world.events(second), []);
+        assert!(world.try_call::<User>(alice, &Request::UserGet { name: name("bob") }).is_ok());
+        assert_eq!(world.closed(bob), None);
+        // The same device again takes its own place.
+        let again = world.connect(1);
+        assert_eq!(world.closed(again), None);
+        world.disconnect(again);
+        let second = world.connect(2);
+        assert_eq!(world.closed(second), None);
     }
 
     #[test]

@@ -159,6 +159,11 @@ impl Connections {
         self.by_device.get(device).copied()
     }
 
+    /// Every exchange that was begun and not finished.
+    pub(super) fn take_exchanges(&mut self) -> Vec<Exchange> {
+        self.all.values_mut().filter_map(|connection| connection.exchange.take()).collect()
+    }
+
     /// Every device that is shown online, and its account.
     pub(super) fn shown(&self) -> impl Iterator<Item = (&Username, DeviceKey)> {
         let shown = self.all.values();

@@ -116,6 +116,8 @@ pub enum CloseReason {
     Unavailable,
     /// The device belongs to its account no more, or the account is no more.
     CutOff,
+    /// The account has too many connections.
+    TooMany,
 }
 
 impl CloseReason {
@@ -128,6 +130,7 @@ impl CloseReason {
             Self::TooSlow => 4,
             Self::Unavailable => 5,
             Self::CutOff => 6,
+            Self::TooMany => 7,
         }
     }
 
@@ -140,6 +143,7 @@ impl CloseReason {
             Self::TooSlow => "too_slow",
             Self::Unavailable => "unavailable",
             Self::CutOff => "cut_off",
+            Self::TooMany => "too_many",
         }
     }
 
@@ -152,6 +156,7 @@ impl CloseReason {
             Self::TooSlow => "events were not taken",
             Self::Unavailable => "unavailable",
             Self::CutOff => "this device belongs to the account no more",
+            Self::TooMany => "the account has too many connections",
         }
     }
 }

@@ -13,7 +13,9 @@
 //! | `sealed` | padding, contents, boxes |
 //! | `sessions` | first and following messages, stored sessions and prekeys |
 //! | `opaque` | both sides' messages of registration and login |
+//! | `admin` | what who runs a rendezvous asks of it |
 
+mod admin;
 mod edits;
 mod opaque;
 mod people;
@@ -71,6 +73,9 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "account-box", run: sealed::account_box, seeds: sealed::account_box_seeds },
+    Target { name: "admin-reply", run: admin::reply, seeds: admin::reply_seeds },
+    Target { name: "admin-request", run: admin::request, seeds: admin::request_seeds },
+    Target { name: "audit-head", run: admin::audit_head, seeds: admin::audit_head_seeds },
     Target { name: "card", run: signed::card, seeds: signed::card_seeds },
     Target { name: "content", run: sealed::content, seeds: sealed::content_seeds },
     Target { name: "device-list", run: signed::device_list, seeds: signed::device_list_seeds },
@@ -87,6 +92,7 @@ pub const TARGETS: &[Target] = &[
         seeds: sessions::following_message_seeds,
     },
     Target { name: "frames", run: wire::frames, seeds: wire::frames_seeds },
+    Target { name: "invitation", run: admin::invitation, seeds: admin::invitation_seeds },
     Target { name: "link", run: text::link, seeds: text::link_seeds },
     Target { name: "offer", run: signed::offer, seeds: signed::offer_seeds },
     Target { name: "opaque-of-client", run: opaque::of_client, seeds: opaque::of_client_seeds },

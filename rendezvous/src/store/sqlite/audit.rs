@@ -57,9 +57,12 @@ fn append(db: &Connection, entry: &Entry) -> Result<Row, QueryError> {
 /// What the next row follows: what was written last, whether it is still there or not. So a trail
 /// that was tampered with goes on, and what was done to it stays to be seen.
 fn predecessor(db: &Connection) -> Result<Head, QueryError> {
-    let noted = head(db)?.unwrap_or_default();
-    let mut statement = db.prepare_cached("SELECT max(seq) FROM audit")?;
-    let last: Option<i64> = statement.query_row([], |row| row.get(0))?;
+    let mut statement = db.prepare_cached(
+        "SELECT (SELECT value FROM meta WHERE name = ?1), (SELECT max(seq) FROM audit)",
+    )?;
+    let row = |row: &TableRow<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (note, last): (Option<String>, Option<i64>) = statement.query_row([HEAD], row)?;
+    let noted: Head = note.and_then(|note| note.parse().ok()).unwrap_or_default();
     Ok(Head { seq: noted.seq.max(last.map_or(0, loaded)), ..noted })
 }
 
@@ -319,17 +322,8 @@ mod tests {
         pragma(&store, pages);
         let mut full = 0;
         for device in 0..60 {
-            // As a handler composes them: the account and its row in one savepoint.
-            let composed: crate::store::Run = |db, query| {
-                let Query::CreateAccount(account) = query else { panic!() };
-                let created = db.create(&account)?;
-                db.append_audit(&entry(2))?;
-                Ok(Answer::Created(created))
-            };
-            let query = vec![(QueryId(1), account(&format!("user{device}"), device))];
-            let answers = crate::store::Database::transact(&mut store.database, query, composed);
-            let failed = answers.map_or(true, |all| matches!(all[0].1, Answer::Unavailable));
-            full += u32::from(failed);
+            let answer = ask(&mut store, account(&format!("user{device}"), device));
+            full += u32::from(matches!(answer, Answer::Unavailable));
             let accounts = count(&store, "SELECT count(*) FROM accounts");
             assert_eq!(accounts + 1, count(&store, "SELECT count(*) FROM audit"));
             assert_eq!(accounts + full, u32::from(device) + 1);
