@@ -99,14 +99,14 @@ impl FromStr for SmtpServer {
         if encryption == Encryption::Plain && !is_loopback(&host) {
             return Err(ParseSmtpError::InTheClear);
         }
-        let port = url.port().unwrap_or(encryption.default_port());
+        let port = url.port().unwrap_or_else(|| encryption.default_port());
         Ok(Self { encryption, host, port, login: login(&url)? })
     }
 }
 
 fn is_loopback(host: &str) -> bool {
     let address = host.parse::<IpAddr>();
-    address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
+    address.is_ok_and(|address| address.is_loopback()) || host.eq_ignore_ascii_case("localhost")
 }
 
 fn login(url: &Url) -> Result<Option<SmtpLogin>, ParseSmtpError> {

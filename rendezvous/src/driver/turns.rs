@@ -175,9 +175,9 @@ impl Turns {
     }
 
     fn mail(&self, id: MailId, mail: Mail) {
-        match &self.mailer {
-            Some(mailer) => mailer.send(id, mail),
-            None => tracing::error!("a mail, and nothing to send it with"),
+        // Without one the core lets nobody in by e-mail.
+        if let Some(mailer) = &self.mailer {
+            mailer.send(id, mail);
         }
     }
 

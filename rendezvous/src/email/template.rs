@@ -91,7 +91,7 @@ impl Template {
 impl Default for Template {
     fn default() -> Self {
         // The tests parse it.
-        DEFAULT.parse().unwrap_or(Self(vec![Piece::Code]))
+        DEFAULT.parse().unwrap_or_else(|_| Self(vec![Piece::Code]))
     }
 }
 
