@@ -48,7 +48,7 @@ fn a_thousand_registrations_of_a_taken_name_tell_a_guesser_nothing() {
     let device = world.new_device();
     let mut visitor = world.visit(device.key().public());
     let password = Password::new(password_of("alice").into_bytes().into()).unwrap();
-    let (_, login) = LoggingIn::start(name, server, device, &password, world.rng()).unwrap();
+    let (_, login) = LoggingIn::start(name, server, &password, world.rng()).unwrap();
     let Request::LoginStart { name, message } = &login else { panic!() };
     let blinded = Blob(message.0[..ELEMENT].to_vec());
     let of_owner = |world: &mut World, visitor: &mut _| -> LoginStarted {
@@ -135,7 +135,7 @@ fn first_reply(world: &mut World, name: &str) -> LoginStarted {
     let (name, server, device) = (name.parse().unwrap(), world.server(), world.new_device());
     let mut visitor = world.visit(device.key().public());
     let password = Password::new(b"sesame".to_vec().into()).unwrap();
-    let (_, request) = LoggingIn::start(name, server, device, &password, world.rng()).unwrap();
+    let (_, request) = LoggingIn::start(name, server, &password, world.rng()).unwrap();
     world.ask(&mut visitor, &request).unwrap()
 }
 

@@ -133,6 +133,10 @@ fn function_lengths(source: &str) -> Vec<(usize, usize)> {
         }
         let is_end = |line: &&str| indent(line) == indent(lines[start]) && line.trim() == "}";
         let rest = lines.iter().skip(start);
+        let signature_ends = rest.clone().find(|line| line.trim_end().ends_with(['{', ';']));
+        if signature_ends.is_some_and(|line| line.trim_end().ends_with(';')) {
+            continue; // a trait's, without a body
+        }
         if let Some(length) = rest.clone().position(is_end) {
             lengths.push((start + 1, length + 1));
         }

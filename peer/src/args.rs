@@ -1,13 +1,17 @@
 //! What may be typed.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parlor_common::id::{ParseUsernameError, Username};
-use parlor_common::identity::AccountKey;
-use parlor_common::link::{Link, ParseLinkError, ServerAddress, Target};
-use thiserror::Error;
+use parlor_common::id::Username;
+
+pub use values::{
+    ContactArg, ContactArgError, DeviceArg, DeviceArgError, DeviceName, DeviceNameError, Named,
+    ServerArg, ServerArgError,
+};
 
 /// Private chat between people's own machines.
 #[derive(Debug, Parser)]
@@ -34,7 +38,18 @@ pub enum Command {
     /// Make an account at a rendezvous
     Register(RegisterArgs),
     /// Open an account on this device
-    Login(RegisterArgs),
+    Login(LoginArgs),
+    /// Change the account's password
+    Password(PasswordArgs),
+    /// End the account, or give it a new key
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Make an invitation to register, where users may
+    Invite {
+        /// How many accounts it is good for
+        #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+    },
     /// Say who this profile is
     Whoami,
     /// Print the link by which others add you
@@ -47,7 +62,7 @@ pub enum Command {
         /// With whom
         contact: Username,
     },
-    /// List the account's devices
+    /// List, name, confirm and remove the account's devices
     Devices {
         /// What else to do with them
         #[command(subcommand)]
@@ -84,17 +99,84 @@ pub struct HostArgs {
     pub open: bool,
 }
 
-/// Arguments of `register` and `login`.
+/// Arguments of `register`.
 #[derive(Args, Debug)]
 pub struct RegisterArgs {
     /// The account's name: 3 to 32 characters of a-z 0-9 . _ -
     pub name: Username,
+    /// The rendezvous' link; one that is an invitation lets you in
+    #[arg(long, value_name = "LINK")]
+    pub server: ServerArg,
+    /// The invitation's code, where one is needed [default: the link's, or ask]
+    #[arg(long, value_name = "CODE", conflicts_with = "email")]
+    pub invite: Option<String>,
+    /// Your e-mail address, where one is needed: a code is sent there
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: Option<String>,
+    /// The code that was sent there [default: ask]
+    #[arg(long, value_name = "CODE", requires = "email")]
+    pub email_code: Option<String>,
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+}
+
+/// Arguments of `login`.
+#[derive(Args, Debug)]
+pub struct LoginArgs {
+    /// The account's name
+    pub name: Username,
     /// The rendezvous' link
     #[arg(long, value_name = "LINK")]
     pub server: ServerArg,
-    /// A file whose first line is the password [default: ask]
-    #[arg(long, env = "PARLOR_PASSWORD_FILE", value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
+    /// Without the password: by the recovery code, and choose a new password
+    #[arg(long)]
+    pub recovery: bool,
+    /// A file that holds the recovery code [default: ask]
+    #[arg(long, value_name = "FILE", requires = "recovery")]
+    pub recovery_file: Option<PathBuf>,
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+}
+
+/// Where a password comes from.
+#[derive(Args, Debug)]
+pub struct PasswordFile {
+    /// A file that holds the password [default: ask]
+    #[arg(long = "password-file", env = "PARLOR_PASSWORD_FILE", value_name = "FILE")]
+    pub path: Option<PathBuf>,
+}
+
+/// Arguments of `password`.
+#[derive(Args, Debug)]
+pub struct PasswordArgs {
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+    /// A file that holds the new password [default: ask]
+    #[arg(long, env = "PARLOR_NEW_PASSWORD_FILE", value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
+}
+
+/// Subcommands of `account`.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Delete the account; nobody gets its name again
+    Delete(ConfirmArgs),
+    /// Give the account a new key: its other devices are cut off, and contacts must accept it
+    Rekey(ConfirmArgs),
+}
+
+/// Arguments of what cannot be undone.
+#[derive(Args, Debug)]
+pub struct ConfirmArgs {
+    /// Where the password is.
+    #[command(flatten)]
+    pub password: PasswordFile,
+    /// Do not ask whether it is meant
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Subcommands of `contact`.
@@ -125,6 +207,16 @@ pub enum ContactCommand {
         /// Whom
         name: Username,
     },
+    /// Block somebody, contact or not: nothing of theirs reaches you, and they are not told
+    Block {
+        /// Whom
+        name: Username,
+    },
+    /// Take a block back
+    Unblock {
+        /// Whom
+        name: Username,
+    },
     /// Mark a contact as verified: you have compared safety numbers
     Verify {
         /// Whom
@@ -133,10 +225,25 @@ pub enum ContactCommand {
 }
 
 /// Subcommands of `devices`.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum DevicesCommand {
     /// Sign for the account's newest device from this one, so that contacts trust it
     Confirm,
+    /// Give a device a name, for your own eyes
+    Name {
+        /// Which: its id, or the beginning of it
+        device: DeviceArg,
+        /// How it is called; empty to take the name off
+        name: DeviceName,
+    },
+    /// Take a device off the account; it is cut off at once
+    Remove {
+        /// Which: its id, or the beginning of it
+        device: DeviceArg,
+        /// Where the password is.
+        #[command(flatten)]
+        password: PasswordFile,
+    },
 }
 
 /// Arguments of `send`.
@@ -178,83 +285,13 @@ pub struct HistoryArgs {
     pub search: Option<String>,
 }
 
-/// A rendezvous, by a link to it or to something on it.
-#[derive(Clone, Debug)]
-pub struct ServerArg(pub ServerAddress);
-
-impl std::str::FromStr for ServerArg {
-    type Err = ServerArgError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let server = text.parse::<Link>()?.server;
-        if server.key.is_none() {
-            return Err(ServerArgError::NoKey);
-        }
-        Ok(Self(server))
-    }
-}
-
-/// Why a text names no rendezvous.
-#[derive(Clone, Debug, Error)]
-pub enum ServerArgError {
-    /// It is no link.
-    #[error(transparent)]
-    Link(#[from] ParseLinkError),
-    /// It has no key.
-    #[error("the link has no key; it should start with parlor://KEY@, as the rendezvous prints it")]
-    NoKey,
-}
-
-/// Somebody, by name or by a link that may carry the account key.
-#[derive(Clone, Debug)]
-pub enum ContactArg {
-    /// A name on one's own rendezvous.
-    Name(Username),
-    /// A link.
-    Link {
-        /// Where.
-        server: ServerAddress,
-        /// Who.
-        name: Username,
-        /// The account key that the link vouches for.
-        account_key: Option<AccountKey>,
-    },
-}
-
-/// Why a text names nobody.
-#[derive(Clone, Debug, Error)]
-pub enum ContactArgError {
-    /// It is neither a link nor a name.
-    #[error(transparent)]
-    Name(#[from] ParseUsernameError),
-    /// It is a malformed link.
-    #[error(transparent)]
-    Link(#[from] ParseLinkError),
-    /// It is a link to something else.
-    #[error("the link is not a contact's; it should end with /NAME#KEY")]
-    NotContact,
-}
-
-impl std::str::FromStr for ContactArg {
-    type Err = ContactArgError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if !text.contains("://") {
-            return Ok(Self::Name(text.parse()?));
-        }
-        let Link { server, target } = text.parse()?;
-        match target {
-            Target::Contact { name, account_key } => Ok(Self::Link { server, name, account_key }),
-            Target::Server | Target::Invitation { .. } => Err(ContactArgError::NotContact),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    const SERVER: &str = "parlor://AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@127.0.0.1:4433";
 
     #[test]
     fn the_command_line_is_sound() {
@@ -271,6 +308,13 @@ mod tests {
             &["parlor", "contact", "add", "parlor://127.0.0.1:4433"],
             &["parlor", "register", "alice", "--server", "parlor://127.0.0.1:4433"],
             &["parlor", "register", "alice", "--server", "127.0.0.1:4433"],
+            &["parlor", "register", "alice", "--server", SERVER, "--email-code", "ABCD-EFGH"],
+            &["parlor", "register", "alice", "--server", SERVER, "--invite", "A", "--email", "a@b"],
+            &["parlor", "login", "alice", "--server", SERVER, "--recovery-file", "code"],
+            &["parlor", "invite", "--uses", "0"],
+            &["parlor", "devices", "name", "xyz", "phone"],
+            &["parlor", "devices", "name", "ab", "a\nb"],
+            &["parlor", "devices", "remove", ""],
         ] {
             let error = Cli::try_parse_from(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");

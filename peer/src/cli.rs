@@ -4,6 +4,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a front end picks the events that it shows")]
 
 mod account;
+mod change;
 mod chat;
 mod contact;
 mod demo;
@@ -11,10 +12,13 @@ mod devices;
 mod error;
 mod history;
 mod host;
+mod invite;
 mod listen;
 mod notice;
+mod own;
 mod password;
 mod print;
+mod prompt;
 mod safety_number;
 mod send;
 mod session;
@@ -28,7 +32,7 @@ use directories::ProjectDirs;
 
 use self::error::CliError;
 use self::print::Printer;
-use crate::args::{Cli, Command, DevicesCommand};
+use crate::args::{AccountCommand, Cli, Command};
 use crate::profile::Home;
 
 /// What every command is told.
@@ -80,10 +84,11 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliEr
         Command::Link => whoami::link(context),
         Command::Contact(command) => contact::run(context, command).await,
         Command::SafetyNumber { contact } => safety_number::run(context, &contact),
-        Command::Devices { command: None } => devices::list(context).await,
-        Command::Devices { command: Some(DevicesCommand::Confirm) } => {
-            devices::confirm(context).await
-        }
+        Command::Devices { command } => devices::run(context, command).await,
+        Command::Password(args) => change::password(context, args).await,
+        Command::Account(AccountCommand::Delete(args)) => change::delete(context, args).await,
+        Command::Account(AccountCommand::Rekey(args)) => change::rekey(context, args).await,
+        Command::Invite { uses } => invite::run(context, uses).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Listen => listen::run(context).await,
         Command::History(args) => history::run(context, &args),

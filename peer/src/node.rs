@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | [`input`], [`output`], [`record`], [`work`], [`content`] | the values that go in and out |
 //! | `server` over `rendezvous` | what is asked of the rendezvous, and what it says |
-//! | `people` over `contacts` | requests, answers, contacts and their devices |
+//! | `people`, `blocking` over `contacts` | requests, answers, blocks, contacts and their devices |
 //! | `devices`, `lists` | what device lists mean, and whether everybody is shown the same |
 //! | `linking` over `paths`, `offers`, `dialing` | offers, dials, links |
 //! | `delivery` over `outbox` | messages and receipts |
@@ -21,6 +21,7 @@
 //! | `publishing` over `prekeys` | prekeys at the rendezvous |
 
 mod agreements;
+mod blocking;
 mod contacts;
 pub mod content;
 mod delivery;
@@ -240,6 +241,8 @@ impl Node {
             Intent::AcceptContact { name } => self.accept_contact(token, &name, now),
             Intent::DeclineContact { name } => self.decline_contact(token, name),
             Intent::RemoveContact { name } => self.remove_contact(token, name),
+            Intent::BlockContact { name } => self.block_contact(token, name),
+            Intent::UnblockContact { name } => self.unblock_contact(token, name),
             Intent::VerifyContact { name } => self.verify_contact(token, &name),
             Intent::ConfirmDevices { list } => self.confirm_devices(token, list),
             Intent::Send { to, text } => self.send(token, to, text, now),

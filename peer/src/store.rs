@@ -163,7 +163,9 @@ impl Store {
         let mut writer = Writer::new(&transaction, self.own);
         let saved = changes.iter().filter_map(|change| writer.apply(change).transpose());
         let saved = saved.collect::<rusqlite::Result<_>>()?;
+        let own = writer.own();
         transaction.commit()?;
+        self.own = own;
         self.erasure.written();
         if changes.iter().any(|change| matches!(change, Change::PutSession(_)))
             && let Err(error) = self.forget_old_copy()

@@ -106,7 +106,7 @@ impl Place {
         let conn = self.connect(device.key().public());
         let password = password(name.as_str())?;
         let (client, request) =
-            LoggingIn::start(name.clone(), address(), device, &password, &mut os_rng())?;
+            LoggingIn::start(name.clone(), address(), &password, &mut os_rng())?;
         let (first, started) = self.call::<LoginStarted>(conn, &request)?;
         let (request, _) = client.finish(&started, &exporter(conn), &mut os_rng())?;
         let (last, _) = self.call::<LoggedIn>(conn, &request)?;

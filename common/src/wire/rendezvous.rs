@@ -514,6 +514,14 @@ pub struct ErrorReply {
     pub until: Option<Timestamp>,
 }
 
+/// The words for people, with the time where there is one.
+impl fmt::Display for ErrorReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.until.map_or(Ok(()), |until| write!(f, " (until {until})"))
+    }
+}
+
 /// Why a request was refused, for programs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -667,9 +675,12 @@ mod tests {
         assert_eq!(serde_json::to_string(&reply).unwrap(), r#"{"ok":{}}"#);
         let error =
             ErrorReply { code: ErrorCode::NameTaken, message: "taken".to_owned(), until: None };
-        let reply: Reply<Done> = Reply::Error(error);
+        let reply: Reply<Done> = Reply::Error(error.clone());
         let json = r#"{"error":{"code":"name_taken","message":"taken"}}"#;
         assert_eq!(ErrorCode::NameTaken.to_string(), "name_taken");
+        assert_eq!(error.to_string(), "taken");
+        let later = ErrorReply { until: Some(Timestamp::from_millis(1000)), ..error };
+        assert_eq!(later.to_string(), "taken (until 1970-01-01T00:00:01.000Z)");
         assert_eq!(serde_json::to_string(&reply).unwrap(), json);
         let json = r#"{"event":"fireworks","colour":"red"}"#;
         assert_eq!(serde_json::from_str::<Event>(json).unwrap(), Event::Unknown);

@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, contact: Username) -> Result<ExitCode
     if !contacts.iter().any(|listed| listed.contact.name == contact) {
         return Err(IntentError::UnknownContact(contact).into());
     }
-    let mut session = Session::start(context, "parlor chat")?;
+    let mut session = Session::start(context, "parlor chat").await?;
     if io::stdin().is_terminal() {
         open(context, &contact)?;
     }

@@ -35,6 +35,12 @@ pub(super) async fn run(context: &Context, command: ContactCommand) -> Result<Ex
         ContactCommand::Remove { name } => {
             change(context, "parlor contact remove", Intent::RemoveContact { name }).await
         }
+        ContactCommand::Block { name } => {
+            change(context, "parlor contact block", Intent::BlockContact { name }).await
+        }
+        ContactCommand::Unblock { name } => {
+            change(context, "parlor contact unblock", Intent::UnblockContact { name }).await
+        }
         ContactCommand::Verify { name } => verify(context, name).await,
     }
 }
@@ -58,7 +64,7 @@ async fn accept(context: &Context, name: Username) -> Result<ExitCode, CliError>
 
 /// Needs no rendezvous: it is the person's own word.
 async fn verify(context: &Context, name: Username) -> Result<ExitCode, CliError> {
-    let mut session = Session::start(context, "parlor contact verify")?;
+    let mut session = Session::start(context, "parlor contact verify").await?;
     let verified = session.intend(Intent::VerifyContact { name: name.clone() }).await;
     session.end().await?;
     verified?;

@@ -100,7 +100,7 @@ impl Peer {
         let started = Instant::now();
         let name: Username = name.parse().map_err(|_| CliError::Demo("a name was refused"))?;
         let lock = Home::new(folder.path().join(name.as_str())).lock("parlor demo")?;
-        let account = make_account(&lock, name.clone(), server.clone(), &password()?).await?;
+        let account = make_account(&lock, name.clone(), server.clone(), &password()?, None).await?;
         let ms = millis(started);
         let key = account.identity.account_key;
         printer.line(

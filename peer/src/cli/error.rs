@@ -7,7 +7,7 @@ use parlor_common::device_list::DeviceListError;
 use parlor_common::wire::rendezvous::ErrorCode;
 use thiserror::Error;
 
-use crate::account::AccountError;
+use crate::account::{AccountError, ParseRecoveryCodeError};
 use crate::driver::EngineError;
 use crate::net::{CallError, ConnectError};
 use crate::node::input::ServerDown;
@@ -53,10 +53,25 @@ pub(super) enum CliError {
     Profile(#[from] ProfileError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error("wrong recovery code: {0}")]
+    RecoveryCode(#[from] ParseRecoveryCodeError),
     #[error("{}", server_down(*.0))]
     Server(ServerDown),
     #[error("{0}")]
     Text(String),
+    #[error("nothing was changed")]
+    NotConfirmed,
+    #[error("this cannot be undone: give --yes where there is no terminal to ask")]
+    NotAsked,
+    #[error("{0} is the beginning of more than one device's id; give more of it")]
+    SeveralDevices(String),
+    #[error("the account has no device {0}; parlor devices lists them")]
+    UnknownDevice(String),
+    #[error(
+        "the connection was lost before the rendezvous answered: whether the account has its new \
+         key shows at the next start"
+    )]
+    RekeyUnknown,
     #[error("there is no conversation with {0}")]
     UnknownContact(String),
 }
@@ -67,7 +82,9 @@ const fn server_down(reason: ServerDown) -> &'static str {
             "the rendezvous cannot be reached; is it running, and is this machine online?"
         }
         ServerDown::UnknownDevice => {
-            "the rendezvous does not know this device; log in again with another --home"
+            "the rendezvous does not know this device: it was removed from the account, or the \
+             account has another key, was disabled or deleted. Log in again with another --home, \
+             or ask whoever runs the rendezvous"
         }
         ServerDown::WrongKey => {
             "the rendezvous has another key than the one that is pinned; nothing was sent"
@@ -101,11 +118,14 @@ impl CliError {
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Account(AccountError::Opaque(OpaqueError::WrongPassword))
-            | Self::Call(CallError::Refused(_)) => Exit::Refused,
-            Self::Call(CallError::Lost) | Self::Connect(ConnectError::Unreachable) => {
-                Exit::Unreachable
-            }
+            Self::Account(
+                AccountError::Opaque(OpaqueError::WrongPassword) | AccountError::WrongRecoveryCode,
+            )
+            | Self::Call(CallError::Refused(_))
+            | Self::RecoveryCode(_) => Exit::Refused,
+            Self::Call(CallError::Lost)
+            | Self::Connect(ConnectError::Unreachable)
+            | Self::RekeyUnknown => Exit::Unreachable,
             Self::Connect(ConnectError::WrongKey) => Exit::KeyMismatch,
             Self::Connect(ConnectError::NoKey) | Self::Text(_) => Exit::Usage,
             Self::Intent(error) => exit_of_intent(error),
@@ -120,12 +140,16 @@ impl CliError {
             | Self::Io(_)
             | Self::Lock(_)
             | Self::NoHome
+            | Self::NotAsked
+            | Self::NotConfirmed
             | Self::OtherServer { .. }
             | Self::OwnDevices(_)
             | Self::Password(_)
             | Self::Profile(_)
             | Self::Read(_)
-            | Self::UnknownContact(_) => Exit::Failed,
+            | Self::SeveralDevices(_)
+            | Self::UnknownContact(_)
+            | Self::UnknownDevice(_) => Exit::Failed,
         }
     }
 
@@ -136,6 +160,9 @@ impl CliError {
             Self::Intent(IntentError::Refused { code, .. }) => return code.clone(),
             Self::Account(AccountError::Opaque(OpaqueError::WrongPassword)) => {
                 return ErrorCode::WrongPassword.to_string();
+            }
+            Self::Account(AccountError::WrongRecoveryCode) | Self::RecoveryCode(_) => {
+                "wrong_recovery_code"
             }
             Self::Lock(LockError::Held { .. }) => "profile_in_use",
             Self::Profile(_) | Self::Lock(_) | Self::Read(_) | Self::NoHome => "profile",

@@ -26,7 +26,7 @@ const READY_TIME: Duration = Duration::from_secs(5);
 const PAGE: u32 = 256;
 
 pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
-    let mut session = Session::start(context, "parlor listen")?;
+    let mut session = Session::start(context, "parlor listen").await?;
     let reader = context.home.open_read_only()?;
     let mut listener = Listener { context, reader, printed: 0 };
     let ended = tokio::select! {
@@ -153,7 +153,8 @@ pub(super) fn render(event: &Event) -> Option<(Value, String)> {
             });
             (json, format!("* {contact} is reached directly at {address} ({rtt} ms)"))
         }
-        Event::BundleRefused { .. }
+        Event::AccountChanged(_)
+        | Event::BundleRefused { .. }
         | Event::ContactDevices { .. }
         | Event::IdentityChanged { .. }
         | Event::ListFault { .. }

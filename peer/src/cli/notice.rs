@@ -1,5 +1,6 @@
-//! What is told of keys and devices: what happened, what it may mean, and what to do.
+//! What is told of the account, of keys and of devices: what happened, what it may mean, and what to do.
 
+use parlor_common::wire::rendezvous::AccountChange;
 use serde_json::{Value, json};
 
 use crate::node::output::{DeviceTrust, Event, ListFault};
@@ -8,6 +9,10 @@ use crate::node::record::Contact;
 /// An event about keys and devices, as JSON and as text; `None` for every other.
 pub(super) fn render(event: &Event) -> Option<(Value, String)> {
     let rendered = match event {
+        Event::AccountChanged(change) => {
+            let json = json!({ "event": "account_changed", "change": change });
+            (json, account_changed(*change).to_owned())
+        }
         Event::IdentityChanged { contact } => (
             json!({ "event": "identity_changed", "contact": contact }),
             key_changed(contact.as_str()),
@@ -49,6 +54,36 @@ pub(super) fn render(event: &Event) -> Option<(Value, String)> {
         _ => return None,
     };
     Some(rendered)
+}
+
+const fn account_changed(change: AccountChange) -> &'static str {
+    match change {
+        AccountChange::Password => {
+            "your account has a new password. If you did not change it, somebody knows the old one: \
+             log in with your recovery code, and look at parlor devices"
+        }
+        AccountChange::Recovered => {
+            "somebody came in with your account's recovery code and may have set a new password. If \
+             that was not you, they have the code: ask whoever runs the rendezvous to disable the \
+             account"
+        }
+        AccountChange::Rekeyed => {
+            "your account has a new key, made on another device; this one belongs to it no more. To \
+             use the account here, log in again with another --home"
+        }
+        AccountChange::DeviceRemoved => {
+            "this device was removed from your account by another one. The history stays readable \
+             here; nothing can be sent"
+        }
+        AccountChange::Deleted => {
+            "your account was deleted. The history stays readable here; nothing can be sent"
+        }
+        AccountChange::Disabled => {
+            "your account was disabled by who runs the rendezvous: ask them. The history stays \
+             readable here; nothing can be sent"
+        }
+        AccountChange::Unknown => "your account was changed",
+    }
 }
 
 /// What keeps messages from a contact, or from its newest device, if anything does.
@@ -120,6 +155,9 @@ mod tests {
         assert_eq!(line(&changed), r#"{"contact":"bob","event":"identity_changed"}"#);
         let held = Event::ContactDevices { contact: bob(), trust: DeviceTrust::Held };
         assert_eq!(line(&held), r#"{"contact":"bob","event":"device_added","trust":"held"}"#);
+        let rekeyed = Event::AccountChanged(AccountChange::DeviceRemoved);
+        let json = r#"{"change":"device_removed","event":"account_changed"}"#;
+        assert_eq!(line(&rekeyed), json);
         let fault = ListFault::RolledBack;
         let fault = Event::ListFault { of: bob(), fault, by: None };
         let json = r#"{"by":null,"event":"device_list","fault":"rolled_back","of":"bob"}"#;

@@ -1,28 +1,65 @@
-//! Where passwords come from: a prompt, or a file. Never an argument.
+//! Where passwords come from, and recovery codes: a prompt, or a file. Never an argument.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::Read;
 use std::path::Path;
 
+use parlor_common::id::Username;
+use parlor_common::link::ServerAddress;
 use zeroize::Zeroizing;
 
 use super::error::CliError;
-use crate::account::Password;
+use super::prompt;
+use crate::account::{ParseRecoveryCodeError, Password, RecoveryCode};
+use crate::args::PasswordFile;
 
-/// Whether a password is typed once, or twice because nobody can tell it back.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Typed {
-    Once,
-    Twice,
+/// The account's password, from a file, or typed at a prompt.
+pub(super) fn current(file: &PasswordFile) -> Result<Password, CliError> {
+    let bytes = match &file.path {
+        Some(path) => read_file(path)?,
+        None => ask("Password: ", "--password-file")?,
+    };
+    password(bytes)
 }
 
-/// The password from `file`, or typed at a prompt.
-pub(super) fn read(file: Option<&Path>, typed: Typed) -> Result<Password, CliError> {
+/// A password that is chosen, from a file, or typed twice because nobody can tell it back. One
+/// that is easy to guess is refused. `option` is how a file is given.
+pub(super) fn chosen(
+    file: Option<&Path>,
+    option: &str,
+    (name, server): (&Username, &ServerAddress),
+) -> Result<Password, CliError> {
+    let question = if option == "--password-file" { "Password: " } else { "New password: " };
     let bytes = match file {
         Some(path) => read_file(path)?,
-        None => prompt(typed)?,
+        None => ask_twice(question, option)?,
     };
+    let password = password(bytes)?;
+    let judged = password.check_strength(name, server);
+    judged.map_err(|error| CliError::Password(error.to_string()))?;
+    Ok(password)
+}
+
+fn password(bytes: Zeroizing<Vec<u8>>) -> Result<Password, CliError> {
     Password::new(bytes).map_err(|error| CliError::Password(error.to_string()))
+}
+
+/// The recovery code, from a file, or typed at a prompt.
+pub(super) fn recovery_code(file: Option<&Path>) -> Result<RecoveryCode, CliError> {
+    let text = match file {
+        Some(path) => {
+            let bytes = read_file(path)?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| ParseRecoveryCodeError)?;
+            Zeroizing::new(text.to_owned())
+        }
+        None if prompt::is_possible() => prompt::ask("Recovery code: ")?,
+        None => return Err(no_terminal("the recovery code", "--recovery-file")),
+    };
+    Ok(text.parse()?)
+}
+
+fn no_terminal(what: &str, option: &str) -> CliError {
+    CliError::Password(format!("there is no terminal to ask for {what}; give {option} FILE"))
 }
 
 /// Reads a file; one line end at its end is cut off.
@@ -31,7 +68,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let most = u64::try_from(Password::MAX_LEN + 3).unwrap_or(u64::MAX);
     let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
     read.map_err(|error| {
-        CliError::Password(format!("the password file {} cannot be read: {error}", path.display()))
+        CliError::Password(format!("the file {} cannot be read: {error}", path.display()))
     })?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -42,19 +79,19 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     Ok(bytes)
 }
 
-fn prompt(typed: Typed) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    if !io::stdin().is_terminal() {
-        let message = "there is no terminal to ask for the password; give --password-file FILE";
-        return Err(CliError::Password(message.to_owned()));
-    }
-    let password = ask("Password: ")?;
-    if typed == Typed::Twice && ask("Again: ")? != password {
+fn ask_twice(question: &str, option: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let typed = ask(question, option)?;
+    if ask("Again: ", option)? != typed {
         return Err(CliError::Password("the two passwords differ".to_owned()));
     }
-    Ok(password)
+    Ok(typed)
 }
 
-fn ask(question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+/// Asks without showing what is typed.
+fn ask(question: &str, option: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    if !prompt::is_possible() {
+        return Err(no_terminal("the password", option));
+    }
     Ok(Zeroizing::new(rpassword::prompt_password(question)?.into_bytes()))
 }
 
@@ -67,7 +104,7 @@ mod tests {
     fn from_file(content: &[u8]) -> Result<Password, CliError> {
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(content)?;
-        read(Some(file.path()), Typed::Once)
+        current(&PasswordFile { path: Some(file.path().to_owned()) })
     }
 
     #[test]
@@ -82,6 +119,18 @@ mod tests {
     fn empty_and_endless_files_are_refused() {
         assert!(from_file(b"\n").is_err());
         assert!(from_file(&[b'x'; 5000]).is_err());
-        assert!(read(Some(Path::new("/nowhere/at/all")), Typed::Once).is_err());
+        assert!(current(&PasswordFile { path: Some("/nowhere/at/all".into()) }).is_err());
+    }
+
+    #[test]
+    fn a_recovery_code_in_a_file_reads_as_it_was_shown() {
+        let code = "ABCD-EFGH-IJKL-MNOP-QRST-UVWX-YA\n";
+        let read = |text: &str| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            recovery_code(Some(file.path()))
+        };
+        assert_eq!(read(code).unwrap().expose_text().as_str(), code.trim());
+        assert!(matches!(read("ABCD"), Err(CliError::RecoveryCode(_))));
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> Result<ExitCode, C
     };
     check(&text)?;
     let started = Instant::now();
-    let mut session = Session::start(context, "parlor send")?;
+    let mut session = Session::start(context, "parlor send").await?;
     let token = session.engine.intend(Intent::Send { to: args.contact.clone(), text });
     let mut progress = Progress { id: None, state: MessageState::Queued, carrier: None, started };
     let timeout = Duration::from_secs(args.timeout.into());

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Context;
 use super::error::CliError;
 use super::notice;
+use super::own::settle_first;
 use super::print::Printer;
 use crate::driver::Engine;
 use crate::node::input::{Intent, ServerDown, Token};
@@ -27,17 +28,19 @@ pub(super) struct Session {
 
 impl Session {
     /// Locks the profile for `command` and starts its engine.
-    pub(super) fn start(context: &Context, command: &str) -> Result<Self, CliError> {
+    pub(super) async fn start(context: &Context, command: &str) -> Result<Self, CliError> {
         // A profile that is not there is said before its folder is made.
         drop(context.home.open_read_only()?);
         let lock = context.home.lock(command)?;
-        let engine = Engine::start(lock.open()?)?;
+        let mut store = lock.open()?;
+        Box::pin(settle_first(&mut store)).await?;
+        let engine = Engine::start(store)?;
         Ok(Self { engine, printer: context.printer, _lock: lock })
     }
 
     /// The same, and waits until the rendezvous shows this device online.
     pub(super) async fn online(context: &Context, command: &str) -> Result<Self, CliError> {
-        let mut session = Self::start(context, command)?;
+        let mut session = Self::start(context, command).await?;
         match session.wait_online().await {
             Ok(()) => Ok(session),
             Err(error) => {

@@ -57,7 +57,7 @@ pub enum ConnectError {
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum CallError {
     /// The server refused.
-    #[error("the rendezvous refused: {}", .0.message)]
+    #[error("the rendezvous refused: {0}")]
     Refused(ErrorReply),
     /// The connection was lost, or no reply came in time.
     #[error("the connection to the rendezvous was lost")]

@@ -289,6 +289,21 @@ pub(super) fn new_contact(
     }
 }
 
+/// Somebody of whom nothing but the name is known: blocked before anything else.
+pub(super) fn stranger(name: Username) -> Contact {
+    Contact {
+        name,
+        state: ContactState::Blocked,
+        verified: false,
+        account_key: None,
+        changed_key: None,
+        devices: None,
+        unsigned: BTreeSet::new(),
+        refused: None,
+        policy: Policy::default(),
+    }
+}
+
 /// The unsigned devices of a list to somebody who knows none before it: a ghost may be there
 /// already.
 fn unsigned_at_first(devices: &VerifiedDeviceList) -> BTreeSet<DeviceId> {

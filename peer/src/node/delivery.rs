@@ -171,7 +171,9 @@ impl Node {
         now: Now,
         rng: &mut dyn CryptoRng,
     ) {
-        if self.paths.get(link).is_none() {
+        // A link whose device may not speak any more is about to be closed.
+        let device = self.paths.get(link).map(|link| link.device);
+        if device.is_none_or(|device| self.contacts.owner(&device).is_none()) {
             return;
         }
         match frame {

@@ -108,8 +108,11 @@ impl Node {
 
     fn take_own_list(&mut self, devices: VerifiedDeviceList, signed: bool) {
         self.changes.push(Change::PutOwnDevices(Box::new(devices.signed().clone())));
+        // Where a device was taken off, the newest may be an old one.
+        let known = &self.me.devices;
         if let Some(newest) = devices.newest()
             && newest.id != self.me.device_id
+            && (known.mark() == devices.mark() || known.device(&newest.key).is_none())
         {
             self.events.push_back(Event::NewDevice { device: newest.id, signed });
         }

@@ -42,6 +42,16 @@ pub enum Intent {
         /// Whom.
         name: Username,
     },
+    /// Block somebody, contact or not.
+    BlockContact {
+        /// Whom.
+        name: Username,
+    },
+    /// Take a block back.
+    UnblockContact {
+        /// Whom.
+        name: Username,
+    },
     /// Mark a contact's known account key as verified: the person has compared safety numbers.
     VerifyContact {
         /// Whose.
@@ -143,7 +153,8 @@ pub enum ServerDown {
     Closed,
     /// Nothing answers there, or what answers is no rendezvous.
     Unreachable,
-    /// It does not know this device: the account is gone, or the device was removed.
+    /// It does not know this device: the account is gone, disabled or has another key, or the
+    /// device was removed.
     UnknownDevice,
     /// Another key than the pinned one.
     WrongKey,

@@ -8,7 +8,7 @@ use parlor_common::identity::DeviceKey;
 use parlor_common::prekey::PrekeyError;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
-use parlor_common::wire::rendezvous::Request;
+use parlor_common::wire::rendezvous::{AccountChange, Request};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -51,6 +51,8 @@ pub enum Transmit {
 /// What front ends are told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The own account was changed, by another of its devices or by who runs the rendezvous.
+    AccountChanged(AccountChange),
     /// An intent is done, or refused.
     Done {
         /// Which intent.
@@ -215,7 +217,7 @@ pub enum IntentError {
     #[error("{0} is not a contact; add them first: parlor contact add {0}")]
     UnknownContact(Username),
     /// The contact is blocked.
-    #[error("{0} is blocked")]
+    #[error("{0} is blocked; to take that back: parlor contact unblock {0}")]
     Blocked(Username),
     /// The contact has asked and waits for an answer.
     #[error("{0} waits for your answer; accept them first: parlor contact accept {0}")]

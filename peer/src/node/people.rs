@@ -108,10 +108,15 @@ impl Node {
 
     /// A contact that an earlier device of this account had, to be taken over under the key that
     /// the rendezvous serves, as on first use.
-    pub(super) fn found_to_restore(&mut self, name: &Username, served: SignedDeviceList) {
+    pub(super) fn found_to_restore(
+        &mut self,
+        name: &Username,
+        state: ContactState,
+        served: SignedDeviceList,
+    ) {
         let claimed = served.claimed_account_key();
         match served.verify(name, &claimed) {
-            Ok(devices) => self.restored(Some(new_contact(ContactState::Mutual, false, &devices))),
+            Ok(devices) => self.restored(Some(new_contact(state, false, &devices))),
             Err(error) => {
                 tracing::warn!(%error, "a contact could not be restored");
                 self.restored(None);
@@ -128,8 +133,12 @@ impl Node {
             self.ask(Request::PresenceWatch {}, Purpose::Presence);
         }
         for contact in contacts {
-            if self.contacts.get(&contact.name).is_none() {
-                self.keep_mutual(contact);
+            match contact.state {
+                _ if self.contacts.get(&contact.name).is_some() => {}
+                ContactState::Blocked => self.keep_contact(contact),
+                ContactState::Asked | ContactState::Asking | ContactState::Mutual => {
+                    self.keep_mutual(contact);
+                }
             }
         }
         self.tell_online();
@@ -139,6 +148,9 @@ impl Node {
         let Some(known) = self.contacts.get(name).map(|known| known.record.clone()) else {
             return self.done(token, Err(IntentError::NoRequest(name.clone())));
         };
+        if known.state == ContactState::Blocked {
+            return self.done(token, Err(IntentError::Blocked(name.clone())));
+        }
         if let Some(key) = known.changed_key {
             self.accept_key(known, key);
             return self.done(token, Ok(()));
@@ -202,12 +214,18 @@ impl Node {
         if self.contacts.get(&name).is_none() {
             return self.done(token, Err(IntentError::UnknownContact(name)));
         }
+        if self.is_blocked(&name) {
+            return self.done(token, Err(IntentError::Blocked(name)));
+        }
         let request = Request::ContactRemove { name: name.clone() };
         self.ask_for(token, request, Purpose::Forget(token, name));
     }
 
     /// Somebody asked us or answered us while we were away, or just now.
     pub(super) fn handle_held(&mut self, from: &Username, what: HeldKind, now: Now) {
+        if self.is_blocked(from) {
+            return;
+        }
         match what {
             HeldKind::Request { card } => self.asked_by(from, *card, now),
             HeldKind::Accepted { card } => self.accepted_by(from, *card),
@@ -314,7 +332,7 @@ impl Node {
     }
 
     /// What waits for a contact will not be delivered.
-    fn give_up(&mut self, name: &Username) {
+    pub(super) fn give_up(&mut self, name: &Username) {
         for id in self.outbox.abandon(name) {
             let state = MessageState::Failed;
             self.changes.push(Change::SetMessageState(id, state, None));
@@ -322,7 +340,7 @@ impl Node {
         }
     }
 
-    fn close_links(&mut self, name: &Username) {
+    pub(super) fn close_links(&mut self, name: &Username) {
         for link in self.paths.of_contact(name) {
             self.transmits.push_back(Transmit::CloseLink { link });
         }

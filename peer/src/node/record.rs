@@ -197,6 +197,14 @@ pub enum Change {
     SetOnline(Username, bool),
     /// Keep the own account's newest device list.
     PutOwnDevices(Box<SignedDeviceList>),
+    /// Keep the list that a new account key of one's own has signed and the rendezvous may have
+    /// soon.
+    PutRekeying(Box<SignedDeviceList>),
+    /// The rendezvous has that list: the account has its new key. Sessions were agreed under the
+    /// old one and are erased; what was sealed on them may have arrived, and counts as failed.
+    AdoptRekeying,
+    /// The rendezvous does not have that list.
+    ForgetRekeying,
     /// Keep a message that the person sent.
     QueueMessage(Box<OutboxMessage>),
     /// Keep a message's sealed form.

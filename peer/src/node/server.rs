@@ -6,21 +6,23 @@ use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::AccountKey;
 use parlor_common::wire::rendezvous::{
-    Contacts, Done, ErrorReply, Event as ServerEvent, HeldItems, Presence, Present, Reply, Request,
-    User,
+    AccountChange, Contacts, Done, Event as ServerEvent, HeldItems, KnownContact, Presence,
+    Present, Reply, Request, User,
 };
 use rand::CryptoRng;
 use serde::de::DeserializeOwned;
 
 use super::input::{Now, RequestId, ServerDown, Token};
 use super::output::{Event, IntentError, Transmit};
-use super::record::Contact;
+use super::record::{Contact, ContactState};
 use super::rendezvous::Phase;
 use super::{Change, Node};
 
 /// What a reply is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
+    /// Somebody is blocked.
+    Block(Token, Username),
     /// The own list is signed by this device: then it is kept in this form.
     Confirm(Token, Box<VerifiedDeviceList>),
     /// Requests and answers that were held.
@@ -39,6 +41,10 @@ pub(super) enum Purpose {
     Restore,
     /// How often this profile was started, as the rendezvous has it.
     Started,
+    /// A block is taken back.
+    Unblock(Token, Username),
+    /// How far it is with somebody whose block was taken back.
+    Unblocked(Token, Username),
     /// Somebody's account key and devices.
     User(Username, Lookup),
     /// Somebody is asked; if they are new and cannot be, they are no contact.
@@ -58,8 +64,8 @@ pub(super) enum Lookup {
     Claimed(u64),
     /// A contact whose device list may be newer.
     Refresh,
-    /// A contact that an earlier device of this account had.
-    Restore,
+    /// A contact that an earlier device of this account had, in this state.
+    Restore(ContactState),
     /// This very account.
     Oneself,
 }
@@ -157,7 +163,25 @@ impl Node {
             ServerEvent::NewDevice {} => self.look_up_oneself(),
             ServerEvent::Replaced {} => self.events.push_back(Event::Replaced),
             ServerEvent::Stopping {} => self.rendezvous.will_stop(),
-            ServerEvent::AccountChanged { .. } | ServerEvent::Unknown => {}
+            ServerEvent::AccountChanged { change } => self.account_changed(change, now, rng),
+            ServerEvent::Unknown => {}
+        }
+    }
+
+    /// Some changes leave this device without an account.
+    fn account_changed(&mut self, change: AccountChange, now: Now, rng: &mut dyn CryptoRng) {
+        match change {
+            AccountChange::Password | AccountChange::Recovered => {
+                self.events.push_back(Event::AccountChanged(change));
+            }
+            AccountChange::Deleted
+            | AccountChange::DeviceRemoved
+            | AccountChange::Disabled
+            | AccountChange::Rekeyed => {
+                self.events.push_back(Event::AccountChanged(change));
+                self.server_lost(ServerDown::UnknownDevice, now, rng);
+            }
+            AccountChange::Unknown => {}
         }
     }
 
@@ -229,11 +253,14 @@ impl Node {
     fn unanswered(&mut self, purpose: &Purpose) {
         match purpose {
             Purpose::User(_, Lookup::Add(token, _))
+            | Purpose::Block(token, _)
+            | Purpose::Unblock(token, _)
+            | Purpose::Unblocked(token, _)
             | Purpose::Contact { token, .. }
             | Purpose::Accept(Some(token), _)
             | Purpose::Confirm(token, _)
             | Purpose::Forget(token, _) => self.done(*token, Err(IntentError::Unreachable)),
-            Purpose::Restore | Purpose::User(_, Lookup::Restore) => self.restored(None),
+            Purpose::Restore | Purpose::User(_, Lookup::Restore(_)) => self.restored(None),
             Purpose::Bundles(_)
             | Purpose::Held
             | Purpose::Nothing
@@ -255,6 +282,18 @@ impl Node {
     ) {
         let Some(purpose) = self.rendezvous.answered(id) else { return };
         match purpose {
+            Purpose::Block(token, name) => {
+                let result = done(payload).map(|()| self.blocked(&name));
+                self.done(token, result);
+            }
+            Purpose::Unblock(token, name) => match done(payload) {
+                Ok(()) => self.unblocked(token, name),
+                Err(error) => self.done(token, Err(error)),
+            },
+            Purpose::Unblocked(token, name) => {
+                let result = parse(payload).map(|contacts| self.take_back(&name, &contacts));
+                self.done(token, result);
+            }
             Purpose::Confirm(token, signed) => {
                 let result = done(payload).map(|()| self.confirmed(*signed));
                 self.done(token, result);
@@ -329,8 +368,12 @@ impl Node {
     }
 
     fn presence(&mut self, Presence { name, online, list_version }: Presence) {
-        let Some(known) = self.contacts.list(&name) else { return };
-        if list_version != known.version || self.contacts.awaits_signature(&name) {
+        if self.contacts.get(&name).is_none() || self.is_blocked(&name) {
+            return;
+        }
+        // Nothing is known of the devices of somebody whose new account key was accepted just now.
+        let known = self.contacts.list(&name).map(|known| known.version);
+        if known != Some(list_version) || self.contacts.awaits_signature(&name) {
             if self.sign_in.pending.contains(&Step::Presence) {
                 self.sign_in.pending.insert(Step::Devices(name.clone()));
             }
@@ -339,7 +382,7 @@ impl Node {
         self.set_online(&name, online);
     }
 
-    fn set_online(&mut self, name: &Username, online: bool) {
+    pub(super) fn set_online(&mut self, name: &Username, online: bool) {
         if !self.contacts.set_online(name, online) {
             return;
         }
@@ -359,12 +402,12 @@ impl Node {
                 Vec::new()
             }
         };
-        let mutual: Vec<_> = contacts.into_iter().filter(|contact| contact.mutual).collect();
+        let wanted: Vec<_> = contacts.into_iter().filter_map(worth_restoring).collect();
         if let Some(restoring) = &mut self.sign_in.restoring {
-            restoring.awaited += mutual.len();
+            restoring.awaited += wanted.len();
         }
-        for contact in mutual {
-            self.look_up(contact.name, Lookup::Restore);
+        for (name, state) in wanted {
+            self.look_up(name, Lookup::Restore(state));
         }
         self.restored(None);
     }
@@ -381,12 +424,14 @@ impl Node {
             (Ok(User { devices }), Lookup::Add(token, key)) => {
                 self.found_to_add(token, name, key, devices, now);
             }
-            (Ok(User { devices }), Lookup::Restore) => self.found_to_restore(name, devices),
+            (Ok(User { devices }), Lookup::Restore(state)) => {
+                self.found_to_restore(name, state, devices);
+            }
             (Ok(User { devices }), _) => self.found(name, why, devices, now, rng),
             (Err(error), Lookup::Add(token, _)) => self.done(token, Err(error)),
             (Err(error), _) => {
                 tracing::warn!(?error, "somebody could not be looked up");
-                if matches!(why, Lookup::Restore) {
+                if matches!(why, Lookup::Restore(_)) {
                     self.restored(None);
                 }
             }
@@ -399,7 +444,7 @@ impl Node {
         match why {
             Lookup::Oneself => self.signed_in(&Step::Oneself),
             Lookup::Refresh => self.signed_in(&Step::Devices(name.clone())),
-            Lookup::Add(..) | Lookup::Claimed(_) | Lookup::Restore => {}
+            Lookup::Add(..) | Lookup::Claimed(_) | Lookup::Restore(_) => {}
         }
     }
 
@@ -429,6 +474,16 @@ impl Node {
     }
 }
 
+/// Who is a contact of an earlier device, or was blocked there.
+fn worth_restoring(contact: KnownContact) -> Option<(Username, ContactState)> {
+    let KnownContact { name, mutual, blocked } = contact;
+    match (blocked, mutual) {
+        (true, _) => Some((name, ContactState::Blocked)),
+        (false, true) => Some((name, ContactState::Mutual)),
+        (false, false) => None,
+    }
+}
+
 fn done(payload: &[u8]) -> Result<(), IntentError> {
     parse::<Done>(payload).map(|Done {}| ())
 }
@@ -442,8 +497,9 @@ fn served<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 fn parse<T: DeserializeOwned>(payload: &[u8]) -> Result<T, IntentError> {
     match serde_json::from_slice::<Reply<T>>(payload) {
         Ok(Reply::Ok(reply)) => Ok(reply),
-        Ok(Reply::Error(ErrorReply { code, message, .. })) => {
-            Err(IntentError::Refused { code: code.to_string(), message })
+        Ok(Reply::Error(refused)) => {
+            let (code, message) = (refused.code.to_string(), refused.to_string());
+            Err(IntentError::Refused { code, message })
         }
         Err(_) => Err(IntentError::Refused {
             code: "malformed".to_owned(),

@@ -1,5 +1,6 @@
 //! What front ends read.
 
+use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::{Incarnation, MessageId, Username};
 use parlor_common::link::Link;
 use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
@@ -40,6 +41,12 @@ impl Reader {
     pub fn identity(&self) -> Result<Identity, ReadError> {
         let sql = "SELECT name, server, account_key, devices, device_seed, dh_secret FROM identity";
         Ok(self.db.prepare_cached(sql)?.query_one([], identity)?)
+    }
+
+    /// The list of a new account key that was asked for, while it is not known what came of it.
+    pub fn rekeying(&self) -> Result<Option<SignedDeviceList>, ReadError> {
+        let found = self.all("SELECT devices FROM rekeying", [], |row| row.get(0))?;
+        Ok(found.into_iter().next().map(|Json(devices)| devices))
     }
 
     /// All contacts, by name.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each entry takes the tables one version further; the version is the number of entries that
 /// were run, in `PRAGMA user_version`. Entries that were shipped never change.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 -- Who this device is: one row.
@@ -161,6 +161,15 @@ ALTER TABLE identity ADD COLUMN starts INTEGER NOT NULL DEFAULT 0;
 const VERSION_3: &str = "
 ALTER TABLE contacts ADD COLUMN unsigned TEXT NOT NULL DEFAULT '[]';    -- device ids
 ALTER TABLE contacts ADD COLUMN refused TEXT;                           -- hash of a list
+";
+
+/// A new account key that was asked for.
+const VERSION_4: &str = "
+-- At most one row, until it is known whether the rendezvous has the new key.
+CREATE TABLE rekeying (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    devices TEXT NOT NULL                   -- the first list under the new key
+) STRICT;
 ";
 
 /// What takes the tables of any version to the latest one.

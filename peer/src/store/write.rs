@@ -2,6 +2,7 @@
 //! caller.
 
 mod messages;
+mod rekeying;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,11 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The account's key, which a change may have replaced.
+    pub(super) const fn own(&self) -> AccountKey {
+        self.own
+    }
+
     /// Applies a change, and gives the answer of one that has an answer.
     pub(super) fn apply(&mut self, change: &Change) -> rusqlite::Result<Option<Saved>> {
         match change {
@@ -44,6 +50,9 @@ impl<'a> Writer<'a> {
             Change::RemoveContact(name) => self.remove_contact(name)?,
             Change::SetOnline(name, online) => self.set_online(name, *online)?,
             Change::PutOwnDevices(devices) => self.put_own_devices(devices)?,
+            Change::PutRekeying(devices) => self.put_rekeying(devices)?,
+            Change::AdoptRekeying => self.adopt_rekeying()?,
+            Change::ForgetRekeying => self.forget_rekeying()?,
             Change::QueueMessage(message) => self.queue(message)?,
             Change::SealMessage(id, sealed) => self.seal(*id, sealed)?,
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier)?,

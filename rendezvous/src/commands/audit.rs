@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use parlor_common::visible::Visible;
+use serde::Serialize;
 use serde_json::json;
 
 use super::reach::Core;
@@ -70,18 +71,35 @@ fn page(core: &mut Core<'_>, request: &AdminRequest) -> Result<Page, CommandErro
 
 fn print_rows(page: &Page, before: u64, json: bool) -> Result<u64, CommandError> {
     for row in &page.rows {
-        if json { print_json(&to_json(row))? } else { print_line(&to_text(row))? }
+        if json { print_json(&Line::from(row))? } else { print_line(&to_text(row))? }
     }
     Ok(page.rows.last().map_or(before, |row| row.seq))
 }
 
-fn to_json(row: &Row) -> serde_json::Value {
-    let Row { seq, at, event, account, source, reason, hash } = row;
-    let at = at.to_string();
-    json!({
-        "seq": seq, "at": at, "event": event, "account": account, "source": source,
-        "reason": reason, "hash": hash,
-    })
+/// A row as programs read it.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: u64,
+    at: String,
+    event: &'a str,
+    account: Option<&'a str>,
+    source: Option<&'a str>,
+    reason: Option<&'a str>,
+    hash: &'a str,
+}
+
+impl<'a> From<&'a Row> for Line<'a> {
+    fn from(row: &'a Row) -> Self {
+        Self {
+            seq: row.seq,
+            at: row.at.to_string(),
+            event: &row.event,
+            account: row.account.as_deref(),
+            source: row.source.as_deref(),
+            reason: row.reason.as_deref(),
+            hash: &row.hash,
+        }
+    }
 }
 
 /// What somebody wrote into the table by hand does not steer a terminal.

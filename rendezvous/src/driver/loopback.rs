@@ -6,8 +6,8 @@ use parlor_common::candidate::{Offer, OfferBody, OfferId};
 use parlor_common::id::DeviceId;
 use parlor_common::identity::ServerKey;
 use parlor_common::wire::rendezvous::{
-    Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_REQUEST, RegisterStarted,
-    Registration as Registering, Request, Ticket,
+    AccountChange, Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_REQUEST,
+    RegisterStarted, Registration as Registering, Request, Ticket,
 };
 use parlor_common::wire::{FrameDecoder, frame};
 use quinn::{Connection, ConnectionError, RecvStream};
@@ -15,6 +15,7 @@ use rand::SeedableRng;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::admin::{AdminAnswer, AdminReply, AdminRequest, UserChange};
 use crate::config::{EmailSettings, Registration, Settings};
 use crate::limits::Limits;
 use crate::opaque::{Binding, client};
@@ -168,6 +169,42 @@ async fn a_client_is_welcomed_registers_and_is_known_after_a_restart() {
     assert_eq!(*server.link(), link);
     let mut alice = connect(&server, 1).await;
     assert_eq!(alice.welcome().await, Some("alice".to_owned()));
+    within(server.stop()).await;
+}
+
+/// Asks over the socket of the server that runs on a folder.
+#[cfg(unix)]
+async fn admin(folder: &Path, request: &AdminRequest) -> AdminReply {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut stream = tokio::net::UnixStream::connect(folder.join("admin.sock")).await.unwrap();
+    let line = format!("{}\n", serde_json::to_string(request).unwrap());
+    stream.write_all(line.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    within(stream.read_to_end(&mut reply)).await.unwrap();
+    serde_json::from_slice(&reply).unwrap()
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_an_admin_does_to_a_user_holds_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = DataPlace::Folder(folder.path().to_owned());
+    let server = Rendezvous::start(&Config { data, ..Config::in_memory() }).unwrap();
+    let mut alice = connect(&server, 1).await;
+    alice.welcome().await;
+    alice.register("alice", 1).await;
+    let change = |change| AdminRequest::UserChange { name: name("alice"), change };
+    let done = AdminReply::Ok(AdminAnswer::Done);
+    assert_eq!(admin(folder.path(), &change(UserChange::Disable)).await, done);
+    let disabled = Event::AccountChanged { change: AccountChange::Disabled };
+    assert_eq!(alice.event().await, disabled);
+    let closed = within(alice.connection.closed()).await;
+    let ConnectionError::ApplicationClosed(closed) = closed else { panic!("{closed:?}") };
+    assert_eq!(closed.error_code, VarInt::from_u32(CloseReason::CutOff.code()));
+    assert_eq!(connect(&server, 1).await.welcome().await, None);
+    assert_eq!(admin(folder.path(), &change(UserChange::Enable)).await, done);
+    assert_eq!(connect(&server, 1).await.welcome().await, Some("alice".to_owned()));
     within(server.stop()).await;
 }
 

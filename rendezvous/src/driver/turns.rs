@@ -191,9 +191,11 @@ impl Turns {
     /// Hands an event over; a client that does not take its events is cut.
     fn tell(&mut self, conn: ConnId, event: Vec<u8>) {
         let Some(client) = self.clients.get(&conn) else { return };
-        if client.events.try_send(event).is_err() {
+        let is_open = client.connection.close_reason().is_none();
+        if client.events.try_send(event).is_err() && is_open {
             tracing::debug!(%conn, "cut: the client does not take its events");
             close(&client.connection, CloseReason::TooSlow);
+            self.server.note_cut(CloseReason::TooSlow);
         }
     }
 

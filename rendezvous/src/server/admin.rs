@@ -9,7 +9,7 @@ use parlor_common::wire::rendezvous::{AccountChange, Invitation};
 use rand::CryptoRng;
 
 use super::bus::Notice;
-use super::output::{AdminId, Output};
+use super::output::{AdminId, CloseReason, Output};
 use super::query::{Answer, InvitationMade, Query};
 use super::{Pending, Server};
 use crate::admin::{
@@ -74,6 +74,11 @@ impl Server {
             AdminRequest::Status {} => (Query::CountAccounts, AfterAdmin::Status),
         };
         self.query(query, Pending::Admin(id, after));
+    }
+
+    /// The driver cut a connection off by itself: it is counted with the others.
+    pub fn note_cut(&mut self, reason: CloseReason) {
+        self.counters.cut(reason);
     }
 
     /// The store has answered.
@@ -179,7 +184,6 @@ fn count(number: usize) -> u64 {
 mod tests {
     use parlor_common::wire::rendezvous::{Event, Present, Request, User as WireUser};
 
-    use super::super::CloseReason;
     use super::super::testing::{
         PASSWORD, World, account, entry, first_list, name, presence, verified,
     };

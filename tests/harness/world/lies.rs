@@ -102,13 +102,14 @@ impl World {
         let (account, server) = (name.parse().unwrap(), self.server());
         let password = super::visitor::secret(&password_of(name));
         let (logging_in, request) =
-            LoggingIn::start(account, server, device, &password, &mut self.rng).unwrap();
+            LoggingIn::start(account, server, &password, &mut self.rng).unwrap();
         let started: LoginStarted = self.ask(&mut visitor, &request).unwrap();
         let (request, pending) =
             logging_in.finish(&started, visitor.exporter(), &mut self.rng).unwrap();
         let logged_in: LoggedIn = self.ask(&mut visitor, &request).unwrap();
         let date = self.date();
-        let (request, _) = pending.open(logged_in, date).unwrap();
+        let (account, _) = pending.open(logged_in).unwrap();
+        let (request, _) = account.add_device(device, date).unwrap();
         self.leave(visitor);
         let Request::DeviceAdd { devices } = request else { panic!("it adds a device") };
         devices

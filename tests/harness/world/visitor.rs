@@ -146,13 +146,13 @@ impl World {
         let device = self.new_device();
         let mut visitor = self.visit(device.key().public());
         let (name, server, password) = (name.parse().unwrap(), self.server(), secret(password));
-        let (logging_in, request) =
-            LoggingIn::start(name, server, device, &password, &mut self.rng)?;
+        let (logging_in, request) = LoggingIn::start(name, server, &password, &mut self.rng)?;
         let started: LoginStarted = self.ask(&mut visitor, &request)?;
         let (request, pending) = logging_in.finish(&started, &visitor.exporter, &mut self.rng)?;
         let logged_in: LoggedIn = self.ask(&mut visitor, &request)?;
         let date = self.date();
-        let (request, identity) = pending.open(logged_in, date)?;
+        let (account, _) = pending.open(logged_in)?;
+        let (request, identity) = account.add_device(device, date)?;
         let Done {} = self.ask(&mut visitor, &request)?;
         self.leave(visitor);
         self.move_in(home, identity);
