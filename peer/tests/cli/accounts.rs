@@ -301,7 +301,7 @@ fn closed(stage: &Stage) -> (Runtime, Rendezvous) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (_, at) = stage.link.split_once('@').unwrap();
     let config = Config {
-        registration: Some(Registration::Invite),
+        registration: Registration::Invite,
         listen: at.parse().unwrap(),
         data: DataPlace::Folder(stage.path("rendezvous")),
         limits: Limits { invitations_per_user: 2, ..Limits::default() },
