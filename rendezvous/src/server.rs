@@ -33,6 +33,8 @@ mod contacts;
 mod cosigning;
 mod devices;
 mod exchange;
+#[cfg(test)]
+mod hostile;
 mod housekeeping;
 mod invitations;
 mod login;
