@@ -241,3 +241,39 @@ pub(super) fn now() -> Timestamp {
     let date = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(date.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    const SERVER: &str = "parlor://AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@127.0.0.1:4433";
+
+    fn ticket_of(server: &str, more: &[&str]) -> Option<Ticket> {
+        let typed = [&["parlor", "register", "alice", "--server", server][..], more].concat();
+        let Command::Register(args) = Cli::try_parse_from(typed).unwrap().command else {
+            panic!("it registers")
+        };
+        ticket(&args)
+    }
+
+    #[test]
+    fn what_lets_a_newcomer_in_comes_from_the_link_or_the_arguments() {
+        let invite = |code: &str| Some(Ticket::Invite { code: code.to_owned() });
+        let link = format!("{SERVER}/?invite=ABCD-EFGH");
+        assert_eq!(ticket_of(SERVER, &[]), None);
+        assert_eq!(ticket_of(&link, &[]), invite("ABCD-EFGH"));
+        assert_eq!(ticket_of(&link, &["--invite", "JKLM"]), invite("JKLM"));
+        assert_eq!(ticket_of(SERVER, &["--invite", &link]), invite("ABCD-EFGH"));
+        let email = |code: Option<&str>| {
+            let (address, code) = ("alice@example.org".to_owned(), code.map(str::to_owned));
+            Some(Ticket::Email { address, code })
+        };
+        let address = ["--email", "alice@example.org"];
+        assert_eq!(ticket_of(&link, &address), email(None));
+        let with_code = [&address[..], &["--email-code", "NPQR-STUV"]].concat();
+        assert_eq!(ticket_of(SERVER, &with_code), email(Some("NPQR-STUV")));
+    }
+}
