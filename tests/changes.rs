@@ -16,6 +16,7 @@ fn friends(seed: u64) -> World {
     world.is_online("phone");
     world.says("bob", "alice", "to the phone");
     world.sees("phone", &["to the phone"]);
+    world.all_delivered("bob");
     world
 }
 
