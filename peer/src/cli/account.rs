@@ -14,6 +14,7 @@ use parlor_common::wire::rendezvous::{
 };
 
 use super::error::CliError;
+use super::password::Chosen;
 use super::session::interruptible;
 use super::whoami::print_identity;
 use super::{Context, password, prompt};
@@ -32,7 +33,7 @@ pub(super) async fn register(context: &Context, args: RegisterArgs) -> Result<Ex
     lock.refuse_existing()?;
     let (name, server) = (&args.name, &args.server.address);
     let file = args.password.path.as_deref();
-    let password = password::chosen(file, "--password-file", (name, server))?;
+    let password = password::chosen(file, Chosen::First, (name, server))?;
     let mut ticket = ticket(&args);
     let NewAccount { identity, recovery_code } = loop {
         let (name, server) = (name.clone(), server.clone());
@@ -124,7 +125,7 @@ pub(super) async fn login(context: &Context, args: LoginArgs) -> Result<ExitCode
     let way = if args.recovery {
         let code = password::recovery_code(args.recovery_file.as_deref())?;
         let file = args.password.path.as_deref();
-        Way::Recovery(code, password::chosen(file, "--password-file", (&name, &server))?)
+        Way::Recovery(code, password::chosen(file, Chosen::Recovered, (&name, &server))?)
     } else {
         Way::Password(password::current(&args.password)?)
     };
