@@ -295,6 +295,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_number_of_the_configuration_has_its_say() {
+        let limits = Limits {
+            login_failures_free: 1,
+            login_failures_to_lock: 3,
+            login_window_minutes: 1,
+            login_lock_minutes: 90,
+            login_longest_lock_hours: 2,
+            ..Limits::default()
+        };
+        let limits = GuardLimits::of_source(&limits);
+        let mut tries = Tries::default();
+        for (at, next_at) in [(0, 0), (0, 1), (61, 61), (61, 62)] {
+            assert_eq!(tries.attempt(after(at), &limits).verdict, Verdict::Allowed);
+            assert_eq!(tries.next_at, after(next_at));
+        }
+        assert!(tries.attempt(after(62), &limits).locks);
+        assert_eq!(tries.locked_until, after(62 + 90 * 60));
+        let mut now = tries.locked_until;
+        while !tries.attempt(now, &limits).locks {
+            now = now.max(tries.next_at);
+        }
+        assert_eq!(tries.locked_until, now + HOUR * 2);
+    }
+
     proptest! {
         #[test]
         fn whatever_the_clock_does_nobody_waits_longer_than_the_longest_lock(

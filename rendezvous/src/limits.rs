@@ -274,3 +274,157 @@ pub struct MailLimits {
     /// In all.
     pub in_all: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The test that reaches each limit, and its file.
+    const REACHED: &[(&str, &str, &str)] = &[
+        ("connections", LOOPBACK, "there_are_so_many_connections_and_no_more"),
+        (
+            "connections_per_source",
+            LOOPBACK,
+            "a_source_with_too_many_connections_is_refused_until_one_ends",
+        ),
+        (
+            "connections_per_account",
+            "server/arrivals.rs",
+            "an_account_has_so_many_connections_and_the_newcomer_goes",
+        ),
+        (
+            "parts_before_widening",
+            BUCKETS,
+            "a_prefix_of_which_many_parts_are_refused_has_one_bucket",
+        ),
+        ("handshakes", LOOPBACK, "a_handshake_that_never_ends_is_cut_and_makes_room"),
+        (
+            "handshakes_before_retry",
+            LOOPBACK,
+            "under_load_an_address_is_proved_by_a_retry_and_an_honest_client_comes_in",
+        ),
+        ("handshake_timeout_ms", LOOPBACK, "a_handshake_that_never_ends_is_cut_and_makes_room"),
+        ("handshakes_at_once", ADMISSION, HANDSHAKES),
+        ("handshakes_per_minute", ADMISSION, HANDSHAKES),
+        ("request_memory_mib", LOOPBACK, "large_requests_wait_for_room_and_small_ones_do_not"),
+        (
+            "request_timeout_ms",
+            LOOPBACK,
+            "a_request_that_never_ends_is_cut_and_the_connection_stays",
+        ),
+        ("contacts", "server/contacts.rs", "contacts_and_what_is_held_have_bounds"),
+        (
+            "contact_requests_per_day",
+            "server/contacts.rs",
+            "one_request_is_open_for_a_pair_and_so_many_are_new_in_a_day",
+        ),
+        ("held_requests", "server/contacts.rs", "contacts_and_what_is_held_have_bounds"),
+        ("one_time_prekeys", "server/prekeys.rs", "beyond_what_is_kept_the_oldest_go"),
+        (
+            "one_time_prekeys_per_day",
+            "server/prekeys.rs",
+            "the_days_count_is_of_the_account_whatever_its_device",
+        ),
+        ("prekey_requests_per_day", "server/prekeys.rs", "an_account_asks_so_often_in_a_day"),
+        (
+            "invitations_per_user",
+            "server/invitations.rs",
+            "a_user_s_invitation_is_good_for_as_many_and_as_long_as_it_is_configured",
+        ),
+        (
+            "invitation_days",
+            "server/invitations.rs",
+            "a_user_s_invitation_is_good_for_as_many_and_as_long_as_it_is_configured",
+        ),
+        ("requests_at_once", BUCKETS, "requests_of_any_kind_have_their_bound_by_account"),
+        ("requests_per_minute", BUCKETS, "requests_of_any_kind_have_their_bound_by_account"),
+        ("lookups_at_once", BUCKETS, LOOKUPS),
+        ("lookups_per_minute", BUCKETS, LOOKUPS),
+        ("contact_requests_at_once", BUCKETS, "contact_requests_have_their_bound"),
+        ("contact_requests_per_minute", BUCKETS, "contact_requests_have_their_bound"),
+        ("offers_at_once", BUCKETS, "offers_have_their_bound"),
+        ("offers_per_minute", BUCKETS, "offers_have_their_bound"),
+        ("prekeys_put_at_once", BUCKETS, "prekeys_that_are_put_have_their_bound"),
+        ("prekeys_put_per_minute", BUCKETS, "prekeys_that_are_put_have_their_bound"),
+        ("invitations_at_once", BUCKETS, "invitations_that_are_made_have_their_bound"),
+        ("invitations_per_minute", BUCKETS, "invitations_that_are_made_have_their_bound"),
+        ("registrations_at_once", LOGIN, OF_A_SOURCE),
+        ("registrations_per_minute", LOGIN, OF_A_SOURCE),
+        (
+            "registrations_per_minute_in_all",
+            LOGIN,
+            "a_source_has_so_many_registrations_across_a_restart",
+        ),
+        ("logins_at_once", LOGIN, OF_A_SOURCE),
+        ("logins_per_minute", LOGIN, OF_A_SOURCE),
+        (
+            "logins_per_minute_in_all",
+            LOGIN,
+            "all_sources_together_have_so_many_logins_and_known_devices_are_not_among_them",
+        ),
+        ("login_failures_free", "guard.rs", GUARD),
+        ("login_failures_to_lock", "guard.rs", GUARD),
+        ("login_window_minutes", "guard.rs", GUARD),
+        ("login_lock_minutes", "guard.rs", GUARD),
+        ("login_longest_lock_hours", "guard.rs", GUARD),
+        (
+            "login_failures_per_name_per_day",
+            LOGIN,
+            "a_far_higher_bound_holds_for_the_name_alone_but_not_where_it_has_logged_in_before",
+        ),
+        (
+            "login_tries_kept",
+            LOGIN,
+            "what_is_remembered_of_tries_is_bounded_and_those_who_are_locked_stay",
+        ),
+        ("audited_refusals_at_once", LOGIN, "refusals_of_one_source_do_not_fill_the_trail"),
+        ("audited_refusals_per_minute", LOGIN, "refusals_of_one_source_do_not_fill_the_trail"),
+        ("audit_days", "server/housekeeping.rs", "old_rows_of_the_audit_trail_go"),
+        ("email_code_minutes", EMAIL, "a_code_is_its_address_s_and_has_its_time"),
+        ("email_code_attempts", EMAIL, "wrong_codes_are_counted_though_nothing_else_changes"),
+        (
+            "mails_per_address_per_day",
+            EMAIL,
+            "mails_have_limits_and_one_that_did_not_leave_is_none",
+        ),
+        ("mails_per_domain_per_day", EMAIL, "so_many_mails_leave_for_a_domain_and_in_all"),
+        ("mails_per_day", EMAIL, "so_many_mails_leave_for_a_domain_and_in_all"),
+    ];
+
+    const ADMISSION: &str = "driver/admission.rs";
+    const BUCKETS: &str = "server/buckets.rs";
+    const EMAIL: &str = "server/email.rs";
+    const GUARD: &str = "each_number_of_the_configuration_has_its_say";
+    const HANDSHAKES: &str = "a_source_begins_so_many_handshakes_at_once_and_then_one_by_one";
+    const LOGIN: &str = "server/login.rs";
+    const LOOKUPS: &str = "look_ups_have_their_bound_and_others_are_not_kept_from_theirs";
+    const LOOPBACK: &str = "driver/loopback.rs";
+    const OF_A_SOURCE: &str = "buckets_of_a_source_are_as_large_and_as_fast_as_it_is_configured";
+
+    #[test]
+    fn each_limit_is_reached_by_a_test() {
+        let limits = serde_json::to_value(Limits::default()).unwrap();
+        let names: BTreeSet<&str> =
+            limits.as_object().unwrap().keys().map(String::as_str).collect();
+        let reached: BTreeSet<&str> = REACHED.iter().map(|(limit, ..)| *limit).collect();
+        assert_eq!(reached, names);
+        let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for (limit, file, test) in REACHED {
+            let text = std::fs::read_to_string(sources.join(file)).unwrap();
+            let body = text.split_once(&format!("fn {test}(")).expect(test).1;
+            let body = body.split("\n    }\n").next().unwrap();
+            let body = body.split("\n}\n").next().unwrap();
+            assert!(body.contains(limit), "{test} does not set {limit}");
+        }
+    }
+
+    #[test]
+    fn a_file_sets_some_of_them_and_names_none_that_is_not_there() {
+        let limits: Limits = toml::from_str("contacts = 5").unwrap();
+        assert_eq!(limits, Limits { contacts: 5, ..Limits::default() });
+        assert!(toml::from_str::<Limits>("contact = 5").is_err());
+        assert!(toml::from_str::<Limits>("contacts = -1").is_err());
+    }
+}

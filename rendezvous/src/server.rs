@@ -35,6 +35,8 @@ mod cosigning;
 mod devices;
 mod email;
 mod exchange;
+#[cfg(test)]
+mod hostile;
 mod housekeeping;
 mod invitations;
 mod login;

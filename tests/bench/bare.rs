@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use parlor_common::identity::{DeviceSecret, ServerSecret};
 use parlor_common::quic::{self, ALPN_PEER, ALPN_RENDEZVOUS, SERVER_NAME, Transport};
 use parlor_common::wire::frame;
+use parlor_common::wire::rendezvous::{MAX_REPLY, MAX_REQUEST};
 use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 
@@ -133,7 +134,9 @@ pub async fn serve() -> anyhow::Result<()> {
                 let connection = incoming.await?;
                 let mut events = connection.open_uni().await?;
                 events.write_all(&frame(&WELCOME)).await?;
-                connection.closed().await;
+                while let Ok((outgoing, incoming)) = connection.accept_bi().await {
+                    tokio::spawn(reply(outgoing, incoming));
+                }
                 anyhow::Ok(())
             });
         }
@@ -143,6 +146,51 @@ pub async fn serve() -> anyhow::Result<()> {
         () = input_ends() => {}
     }
     Ok(())
+}
+
+/// Answers a request with as many bytes as its first four say.
+async fn reply(mut outgoing: SendStream, mut incoming: RecvStream) -> anyhow::Result<()> {
+    let mut len = [0; 4];
+    incoming.read_exact(&mut len).await?;
+    incoming.read_to_end(MAX_REQUEST).await?;
+    let len = usize::try_from(u32::from_be_bytes(len))?.min(MAX_REPLY);
+    outgoing.write_all(&vec![b'x'; len]).await?;
+    Ok(outgoing.finish()?)
+}
+
+/// Tells how many seconds it took until each client had been answered so often, one after the
+/// other, with requests and replies of these sizes.
+pub async fn look_up(
+    address: SocketAddr,
+    each: usize,
+    lanes: usize,
+    (request, answer): (usize, usize),
+) -> anyhow::Result<()> {
+    let mut clients = Vec::new();
+    for _ in 0..lanes {
+        clients.push(be_welcomed(address).await?);
+    }
+    let mut payload = u32::try_from(answer)?.to_be_bytes().to_vec();
+    payload.resize(request, b'x');
+    let started = Instant::now();
+    let mut lanes = JoinSet::new();
+    for (endpoint, connection) in clients {
+        let payload = payload.clone();
+        lanes.spawn(async move {
+            for _ in 0..each {
+                let (mut outgoing, mut incoming) = connection.open_bi().await?;
+                outgoing.write_all(&payload).await?;
+                outgoing.finish()?;
+                incoming.read_to_end(MAX_REPLY).await?;
+            }
+            drop(endpoint);
+            anyhow::Ok(())
+        });
+    }
+    while let Some(lane) = lanes.join_next().await {
+        lane??;
+    }
+    tell(&started.elapsed().as_secs_f64())
 }
 
 /// Tells how many seconds it took until all clients had been welcomed so often.
@@ -163,7 +211,7 @@ pub async fn reconnect(address: SocketAddr, each: usize, lanes: usize) -> anyhow
     tell(&started.elapsed().as_secs_f64())
 }
 
-async fn be_welcomed(address: SocketAddr) -> anyhow::Result<()> {
+async fn be_welcomed(address: SocketAddr) -> anyhow::Result<(Endpoint, Connection)> {
     let endpoint = Endpoint::client((Ipv6Addr::UNSPECIFIED, 0).into())?;
     let transport = Transport::TO_RENDEZVOUS.config();
     let config = quic::client_config(&sender(), &server().public(), ALPN_RENDEZVOUS, transport)?;
@@ -172,5 +220,5 @@ async fn be_welcomed(address: SocketAddr) -> anyhow::Result<()> {
     let mut header = [0; 4];
     events.read_exact(&mut header).await?;
     events.read_exact(&mut [0; WELCOME.len()]).await?;
-    Ok(())
+    Ok((endpoint, connection))
 }

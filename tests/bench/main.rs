@@ -6,6 +6,8 @@
 //! | `message.rs` | two people's messages, in two processes |
 //! | `crypto.rs` | Diffie–Hellman, agreements, sealing and opening |
 //! | `opaque.rs` | registrations and logins at a server without sockets |
+//! | `lookups.rs` | accounts that are looked up over connections that stay |
+//! | `floods.rs` | what honest users wait while somebody floods the server |
 //! | `reconnections.rs` | known devices that come back to a server |
 //! | `bare.rs` | quinn with the same keys and nothing above it |
 //! | `process.rs` | this program again, as one end of a conversation |
@@ -13,6 +15,8 @@
 
 mod bare;
 mod crypto;
+mod floods;
+mod lookups;
 mod message;
 mod opaque;
 mod process;
@@ -87,7 +91,9 @@ fn measure(group: Group, effort: Effort, report: &Report) -> anyhow::Result<()> 
         Group::Crypto => crypto::measure(effort, report),
         Group::Rendezvous => {
             opaque::measure(effort, report)?;
-            reconnections::measure(effort, report)
+            reconnections::measure(effort, report)?;
+            lookups::measure(effort, report)?;
+            floods::measure(effort, report)
         }
         Group::Store | Group::Network => {
             report.note(&format!("{group:?}: no figures yet"));

@@ -1,6 +1,7 @@
 //! Registrations and logins: the server with its database on disk, without sockets. Only what the
 //! server does is timed: clients, and their Argon2id, are on other people's machines.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -33,19 +34,25 @@ use crate::timing::{median, time};
 const SERVER: ServerKey = ServerKey::from_bytes([9; 32]);
 const CREDENTIAL: CredentialId = CredentialId([5; 32]);
 
+/// Logins that arrive together: under load a turn takes what has come meanwhile, and commits once.
+const TOGETHER: usize = 32;
+
 pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
-    let accounts = effort.of(40, 400);
     let mut place = Place::new()?;
     let mut bare = Bare::new()?;
     let (mut registrations, mut bare_registrations) = (Vec::new(), Vec::new());
     let (mut logins, mut bare_logins) = (Vec::new(), Vec::new());
-    for number in 0..accounts {
-        let name: Username = format!("user{number}").parse()?;
-        let (took, bare_took) = place.register(&name, &bare)?;
-        registrations.push(took);
-        bare_registrations.push(bare_took);
-        logins.push(place.log_in(&name)?);
-        bare_logins.push(bare.log_in()?);
+    for turn in 0..effort.of(2, 12) {
+        let mut names = Vec::new();
+        for number in 0..TOGETHER {
+            let name: Username = format!("user{turn}-{number}").parse()?;
+            let (took, bare_took) = place.register(&name, &bare)?;
+            registrations.push(took);
+            bare_registrations.push(bare_took);
+            bare_logins.push(bare.log_in()?);
+            names.push(name);
+        }
+        logins.push(place.log_in(&names)? / TOGETHER as f64);
     }
     let rate = |samples: &mut Vec<f64>| 1.0 / median(samples);
     let figure = |name, samples, bare| Figure::new(name, "1/s", rate(samples), rate(bare));
@@ -101,16 +108,28 @@ impl Place {
         Ok((first + last, bare))
     }
 
-    fn log_in(&mut self, name: &Username) -> anyhow::Result<f64> {
-        let device = NewDevice::generate(&mut os_rng());
-        let conn = self.connect(device.key().public());
-        let password = password(name.as_str())?;
-        let (client, request) =
-            LoggingIn::start(name.clone(), address(), &password, &mut os_rng())?;
-        let (first, started) = self.call::<LoginStarted>(conn, &request)?;
-        let (request, _) = client.finish(&started, &exporter(conn), &mut os_rng())?;
-        let (last, _) = self.call::<LoggedIn>(conn, &request)?;
-        self.disconnect(conn);
+    /// Lets all log in: their first messages come in one turn, and their last ones in another.
+    fn log_in(&mut self, names: &[Username]) -> anyhow::Result<f64> {
+        let (mut clients, mut first_flights) = (Vec::new(), Vec::new());
+        for name in names {
+            let device = NewDevice::generate(&mut os_rng());
+            let conn = self.connect(device.key().public());
+            let password = password(name.as_str())?;
+            let (client, request) =
+                LoggingIn::start(name.clone(), address(), &password, &mut os_rng())?;
+            clients.push((conn, client));
+            first_flights.push((conn, request));
+        }
+        let (first, started) = self.turn::<LoginStarted>(&first_flights)?;
+        let mut last_flights = Vec::new();
+        for ((conn, client), started) in clients.into_iter().zip(started) {
+            let (request, _) = client.finish(&started, &exporter(conn), &mut os_rng())?;
+            last_flights.push((conn, request));
+        }
+        let (last, _) = self.turn::<LoggedIn>(&last_flights)?;
+        for (conn, _) in last_flights {
+            self.disconnect(conn);
+        }
         Ok(first + last)
     }
 
@@ -130,28 +149,46 @@ impl Place {
         settle(&mut self.server, &mut self.store, &mut self.bus, now(), &mut os_rng());
     }
 
-    /// From a request's bytes to its reply's, what is stored being committed.
     fn call<T: DeserializeOwned>(
         &mut self,
         conn: ConnId,
         request: &Request,
     ) -> anyhow::Result<(f64, T)> {
-        self.last += 1;
-        let (stream, payload) = (StreamId(self.last), serde_json::to_vec(request)?);
+        let (took, mut replies) = self.turn(&[(conn, request.clone())])?;
+        Ok((took, replies.pop().context("no reply")?))
+    }
+
+    /// From the requests' bytes to their replies', what is stored being committed.
+    fn turn<T: DeserializeOwned>(
+        &mut self,
+        requests: &[(ConnId, Request)],
+    ) -> anyhow::Result<(f64, Vec<T>)> {
+        let mut payloads = Vec::new();
+        for (conn, request) in requests {
+            self.last += 1;
+            payloads.push((*conn, StreamId(self.last), serde_json::to_vec(request)?));
+        }
         let mut outputs = Vec::new();
         let took = time(|| {
-            self.server.handle_request(conn, stream, &payload, now(), &mut os_rng());
+            for (conn, stream, payload) in &payloads {
+                self.server.handle_request(*conn, *stream, payload, now(), &mut os_rng());
+            }
             outputs =
                 settle(&mut self.server, &mut self.store, &mut self.bus, now(), &mut os_rng());
         });
-        let reply = outputs.into_iter().find_map(|output| match output {
-            Output::Reply { payload, .. } => Some(payload),
-            _ => None,
-        });
-        match serde_json::from_slice(&reply.context("no reply")?)? {
-            Reply::Ok(reply) => Ok((took, reply)),
-            Reply::Error(error) => anyhow::bail!("refused: {}", error.message),
+        let mut replies = BTreeMap::new();
+        for output in outputs {
+            if let Output::Reply { stream, payload, .. } = output {
+                replies.insert(stream, payload);
+            }
         }
+        let parse = |(_, stream, _): &(_, StreamId, _)| match serde_json::from_slice(
+            replies.get(stream).context("no reply")?,
+        )? {
+            Reply::Ok(reply) => Ok(reply),
+            Reply::Error(error) => anyhow::bail!("refused: {}", error.message),
+        };
+        Ok((took, payloads.iter().map(parse).collect::<anyhow::Result<_>>()?))
     }
 }
 

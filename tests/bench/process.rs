@@ -14,8 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt as _;
 
+use crate::floods::{self, Flood as FloodOf};
 use crate::message::peer;
-use crate::{bare, reconnections};
+use crate::{bare, lookups, reconnections};
 
 /// What this program does when it was started by itself. It prints JSON, a value a line.
 #[derive(Debug, Subcommand)]
@@ -44,6 +45,15 @@ pub enum Role {
     /// Devices that connect to their rendezvous again and again.
     #[command(hide = true)]
     Reconnect { each: usize, homes: Vec<PathBuf> },
+    /// Devices that look somebody up again and again.
+    #[command(hide = true)]
+    LookUp { each: usize, homes: Vec<PathBuf> },
+    /// Honest users who connect and look somebody up, so often in all.
+    #[command(hide = true)]
+    Visit { visits: usize, homes: Vec<PathBuf> },
+    /// Somebody who floods the server of a user, until the input ends.
+    #[command(hide = true)]
+    FloodServer { what: FloodOf, home: PathBuf },
     #[command(hide = true)]
     BareAnswer {
         #[arg(long)]
@@ -57,6 +67,8 @@ pub enum Role {
     BareServer,
     #[command(hide = true)]
     BareReconnect { address: SocketAddr, each: usize, lanes: usize },
+    #[command(hide = true)]
+    BareLookUp { address: SocketAddr, each: usize, lanes: usize, request: usize, reply: usize },
 }
 
 impl Role {
@@ -77,6 +89,9 @@ impl Role {
             }
             Self::Flood { home, to, count, warm } => peer::flood(&home, &to, count, warm).await,
             Self::Reconnect { each, homes } => reconnections::clients(&homes, each).await,
+            Self::LookUp { each, homes } => lookups::clients(&homes, each).await,
+            Self::Visit { visits, homes } => floods::visitors(&homes, visits).await,
+            Self::FloodServer { what, home } => floods::flood(what, home).await,
             Self::BareAnswer { echo } => bare::answer(echo).await,
             Self::BarePing { address, rounds, pause } => {
                 bare::ping(address, rounds, Duration::from_millis(pause)).await
@@ -85,6 +100,9 @@ impl Role {
             Self::BareServer => bare::serve().await,
             Self::BareReconnect { address, each, lanes } => {
                 bare::reconnect(address, each, lanes).await
+            }
+            Self::BareLookUp { address, each, lanes, request, reply } => {
+                bare::look_up(address, each, lanes, (request, reply)).await
             }
         }
     }
@@ -119,7 +137,21 @@ pub struct Process {
 impl Process {
     /// Starts one in a role, as on the command line.
     pub fn start<'a>(role: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Self::run(Command::new(std::env::current_exe()?), role)
+    }
+
+    /// Starts one that has the processor when nobody else wants it: who floods a server does it on
+    /// a machine of his own.
+    pub fn behind<'a>(role: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Self> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(std::env::current_exe()?);
+        Self::run(command, role)
+    }
+
+    fn run<'a>(
+        mut command: Command,
+        role: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<Self> {
         command.args(role).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let lines = BufReader::new(child.stdout.take().context("there is no pipe")?);
@@ -138,6 +170,12 @@ impl Process {
         let last = self.hear()?;
         self.end()?;
         Ok(last)
+    }
+
+    /// Lets it end, and waits for the last that it tells.
+    pub fn ended<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+        drop(self.child.stdin.take());
+        self.told()
     }
 
     /// Lets it end in order.

@@ -11,6 +11,7 @@ use parlor::profile::Home;
 use tokio::task::JoinSet;
 
 use crate::Effort;
+use crate::lookups::unbounded;
 use crate::process::{Process, beside, tell};
 use crate::report::{Figure, Report};
 use crate::timing::median;
@@ -19,7 +20,7 @@ use crate::timing::median;
 const DEVICES: usize = 8;
 
 pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
-    let mut real = Real::new();
+    let mut real = Real::limited(unbounded());
     let mut homes = Vec::new();
     for number in 0..DEVICES {
         let name = format!("user{number}");

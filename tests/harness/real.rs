@@ -20,6 +20,7 @@ use parlor_common::link::ServerAddress;
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Done, RegisterStarted};
 use parlor_rendezvous::config::DataPlace;
+use parlor_rendezvous::limits::Limits;
 use parlor_rendezvous::{Config, Rendezvous};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -52,10 +53,15 @@ struct Peer {
 impl Real {
     /// A rendezvous with a data folder, and nobody there.
     pub fn new() -> Self {
+        Self::limited(Limits::default())
+    }
+
+    /// The same with other limits.
+    pub fn limited(limits: Limits) -> Self {
         let folder = TempDir::new().unwrap();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let data = DataPlace::Folder(folder.path().join("rendezvous"));
-        let mut config = Config { data, ..Config::in_memory() };
+        let mut config = Config { data, limits, ..Config::in_memory() };
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
         let server = runtime.block_on(async { Rendezvous::start(&config) }).unwrap();
         config.listen = server.address();

@@ -53,21 +53,21 @@ impl Kind {
             Request::PathOffer { .. } => Some(Self::Offers),
             Request::PrekeysPut { .. } => Some(Self::PrekeysPut),
             Request::InviteCreate { .. } => Some(Self::Invitations),
-            // Those are the store's.
+            // Registrations and logins have their buckets in the store; what changes an account
+            // follows a login.
             Request::RegisterStart { .. }
+            | Request::RegisterFinish(_)
             | Request::LoginStart { .. }
-            | Request::RecoveryStart { .. } => None,
-            // These follow one of those.
-            Request::RegisterFinish(_)
             | Request::LoginFinish { .. }
+            | Request::RecoveryStart { .. }
             | Request::RecoveryFinish { .. }
             | Request::PasswordStart { .. }
             | Request::PasswordFinish { .. }
             | Request::AccountRekey(_)
             | Request::AccountDelete {}
             | Request::DeviceAdd { .. }
-            | Request::DeviceRemove { .. } => None,
-            Request::DeviceList {}
+            | Request::DeviceRemove { .. }
+            | Request::DeviceList {}
             | Request::DeviceName { .. }
             | Request::DeviceCosign { .. }
             | Request::ContactList {}

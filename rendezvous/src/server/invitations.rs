@@ -135,4 +135,14 @@ mod tests {
         let stranger = world.connect(2);
         assert_eq!(invite(&mut world, stranger, 1).unwrap_err().code, ErrorCode::UnknownDevice);
     }
+
+    #[test]
+    fn a_user_s_invitation_is_good_for_as_many_and_as_long_as_it_is_configured() {
+        let limits = Limits { invitations_per_user: 1, invitation_days: 2, ..Limits::default() };
+        let mut world = World::limited(limits);
+        let alice = world.register("alice", 1);
+        assert!(invite(&mut world, alice, 2).is_err());
+        let invitation = invite(&mut world, alice, 1).unwrap();
+        assert_eq!(invitation.expires_at, world.now + DAY * 2);
+    }
 }

@@ -351,14 +351,43 @@ mod tests {
     }
 
     #[test]
+    fn buckets_of_a_source_are_as_large_and_as_fast_as_it_is_configured() {
+        let limits = Limits {
+            registrations_at_once: 1,
+            registrations_per_minute: 6,
+            logins_at_once: 2,
+            logins_per_minute: 12,
+            ..Limits::default()
+        };
+        let mut world = World::limited(limits);
+        world.register("alice", 1);
+        let register = |world: &mut World| {
+            let conn = world.connect(2);
+            world.try_register(conn, "bob", first_list("bob", 2)).map_err(|error| error.until)
+        };
+        assert_eq!(register(&mut world), Err(Some(world.now + Duration::from_secs(10))));
+        for _ in 0..2 {
+            assert_eq!(login(&mut world, 3).map(|_| ()), Ok(()));
+        }
+        let refused = login(&mut world, 3).unwrap_err();
+        assert_eq!(refused.until, Some(world.now + Duration::from_secs(5)));
+        world.wait(Duration::from_secs(10));
+        assert_eq!(register(&mut world).map(|_| ()), Ok(()));
+    }
+
+    #[test]
     fn refusals_of_one_source_do_not_fill_the_trail() {
-        let limits = Limits { audited_refusals_at_once: 20, ..Limits::default() };
+        let limits = Limits {
+            audited_refusals_at_once: 20,
+            audited_refusals_per_minute: 10,
+            ..Limits::default()
+        };
         let mut world = World::limited(limits);
         guess(&mut world, "ghost", 500);
         assert_eq!(world.audited("login_failed"), 20);
         world.wait(Duration::from_secs(60));
         guess(&mut world, "ghost", 500);
-        assert_eq!(world.audited("login_failed"), 40);
+        assert_eq!(world.audited("login_failed"), 30);
     }
 
     #[test]

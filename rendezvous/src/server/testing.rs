@@ -341,6 +341,24 @@ impl World {
         rows.map(Result::unwrap).collect()
     }
 
+    /// All rows of a table, as text.
+    pub(super) fn dump(&self, table: &str) -> String {
+        let sql = format!("SELECT * FROM {table}");
+        let mut statement = self.store.database.connection.prepare(&sql).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        let mut values = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            values.extend((0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap())));
+        }
+        values.join(" ")
+    }
+
+    /// How many requests were refused.
+    pub(super) fn refusals(&self) -> u64 {
+        self.server.counters.refused.values().sum()
+    }
+
     /// How many rows a table has.
     pub(super) fn rows(&self, table: &str) -> u32 {
         let sql = format!("SELECT count(*) FROM {table}");
