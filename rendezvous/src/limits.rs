@@ -382,23 +382,25 @@ mod tests {
         ("audited_refusals_at_once", LOGIN, "refusals_of_one_source_do_not_fill_the_trail"),
         ("audited_refusals_per_minute", LOGIN, "refusals_of_one_source_do_not_fill_the_trail"),
         ("audit_days", "server/housekeeping.rs", "old_rows_of_the_audit_trail_go"),
-        ("email_code_minutes", EMAIL, "a_code_is_its_addresss_for_a_quarter_of_an_hour"),
+        ("email_code_minutes", EMAIL, "a_code_is_its_address_s_and_has_its_time"),
         ("email_code_attempts", EMAIL, "wrong_codes_are_counted_though_nothing_else_changes"),
-        ("mails_per_address_per_day", EMAIL_CODES, MAILS),
-        ("mails_per_domain_per_day", EMAIL_CODES, MAILS),
-        ("mails_per_day", EMAIL_CODES, MAILS),
+        (
+            "mails_per_address_per_day",
+            EMAIL,
+            "mails_have_limits_and_one_that_did_not_leave_is_none",
+        ),
+        ("mails_per_domain_per_day", EMAIL, "so_many_mails_leave_for_a_domain_and_in_all"),
+        ("mails_per_day", EMAIL, "so_many_mails_leave_for_a_domain_and_in_all"),
     ];
 
     const ADMISSION: &str = "driver/admission.rs";
     const BUCKETS: &str = "server/buckets.rs";
     const EMAIL: &str = "server/email.rs";
-    const EMAIL_CODES: &str = "store/sqlite/email_codes.rs";
     const GUARD: &str = "each_number_of_the_configuration_has_its_say";
     const HANDSHAKES: &str = "a_source_begins_so_many_handshakes_at_once_and_then_one_by_one";
     const LOGIN: &str = "server/login.rs";
     const LOOKUPS: &str = "look_ups_have_their_bound_and_others_are_not_kept_from_theirs";
     const LOOPBACK: &str = "driver/loopback.rs";
-    const MAILS: &str = "so_many_mails_leave_in_a_day_for_an_address_a_domain_and_in_all";
     const OF_A_SOURCE: &str = "buckets_of_a_source_are_as_large_and_as_fast_as_it_is_configured";
 
     #[test]

@@ -55,8 +55,9 @@ class Smtp:
         """What has come, oldest first."""
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
 
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
+    def commands(self) -> list[str]:
+        """What it was told, oldest first."""
+        return re.findall(r" >> b'(.*)'\n", (self.folder / "log").read_text())
 
 
 class Rendezvous:
@@ -203,9 +204,9 @@ def code_in(mail: dict) -> str:
     for header in ("Date", "Message-ID"):
         assert message[header], f"the mail has no {header}"
     same("what no machine answers", message["Auto-Submitted"], "auto-generated")
-    first, rest = message.get_content().split("\n", 1)
+    first, *rest = message.get_content().splitlines()
     assert CODE.fullmatch(first), f"the first line is no code: {first!r}"
-    assert "{" not in rest, rest
+    assert rest and not any("{" in line for line in rest), rest
     return first
 
 
@@ -241,7 +242,7 @@ def registers(stage: Stage) -> None:
 
 def hidden(server: Rendezvous, secrets: list[str]) -> None:
     kept = server.kept()
-    assert b"x@isb.nu.edu.pk" in kept or b"bad_email" in kept, "there is something to look through"
+    assert b"x@isb.nu.edu.pk" in kept, "the address is found where it is kept"
     for secret in secrets:
         for shape in (secret, secret.lower()):
             assert shape.encode() not in kept, "a secret is in the data folder or in the log"
@@ -263,7 +264,7 @@ def refuses(stage: Stage) -> None:
         ]:
             refused(address, server.register("mallory", "--email", address), "bad_email")
         same("mails", smtp.mails(), [])
-        same("connections", smtp.log(), "")
+        same("what it hears", smtp.commands(), [])
         same("who did not come in", server.audited("registration_refused"), ["bad_email"] * 9)
 
 
@@ -368,9 +369,7 @@ def no_starttls(stage: Stage) -> None:
         url = f"smtp://{SMTP_USER}:secret@localhost:{smtp.port}?tls=required"
         with stage.rendezvous(url, ONE) as server:
             fails(server)
-        heard = smtp.log()
-        assert "EHLO" in heard, heard
-        assert not any(word in heard for word in ("MAIL", "RCPT", "AUTH", "DATA")), heard
+        same("what it hears", {command.split()[0] for command in smtp.commands()}, {"EHLO"})
 
 
 def refusing(stage: Stage) -> None:

@@ -12,6 +12,7 @@ import json
 import logging
 import ssl
 import sys
+import warnings
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -58,7 +59,7 @@ def speaker(kind: str, folder: Path, context: ssl.SSLContext | None) -> SMTP | a
     mailbox, quiet = Mailbox(folder, kind == "refuse"), {"timeout": 60, "hostname": "localhost"}
     if kind == "starttls":
         return SMTP(mailbox, tls_context=context, auth_required=True, authenticator=authenticate, **quiet)
-    if kind == "tls":  # aiosmtpd does not know of the TLS below it
+    if kind == "tls":  # aiosmtpd does not know of the TLS below it, and warns
         return SMTP(mailbox, auth_required=True, auth_require_tls=False, authenticator=authenticate, **quiet)
     return SMTP(mailbox, **quiet)
 
@@ -75,6 +76,7 @@ async def serve(kind: str, folder: Path, pair: list[str]) -> None:
 
 
 def main(kind: str, folder: str, *pair: str) -> None:
+    warnings.filterwarnings("ignore", "Requiring AUTH while not requiring TLS")
     logging.basicConfig(filename=Path(folder) / "log", level=logging.INFO)
     asyncio.run(serve(kind, Path(folder), list(pair)))
 
