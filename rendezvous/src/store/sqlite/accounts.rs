@@ -216,24 +216,27 @@ pub(super) fn credentials(
     db: &Connection,
     name: &Username,
 ) -> Result<Option<Box<Credentials>>, QueryError> {
+    // A name that nobody has reads the account after it, so that it takes as long as any other.
     let mut statement = db.prepare_cached(
         "SELECT credential, record, memory_kib, passes, lanes, recovery_box, account_key,
-                disabled_at IS NOT NULL
-         FROM accounts WHERE name = ?1",
+                disabled_at IS NOT NULL, name = ?1
+         FROM accounts WHERE name >= ?1 ORDER BY name LIMIT 1",
     )?;
     let found = statement.query_row([name.as_str()], |row| {
         let argon2 =
             Argon2Params { memory_kib: row.get(2)?, passes: row.get(3)?, lanes: row.get(4)? };
-        Ok(Box::new(Credentials {
+        let credentials = Box::new(Credentials {
             credential: CredentialId(row.get(0)?),
             record: Record(row.get(1)?),
             argon2,
             recovery_box: Blob(row.get(5)?),
             account_key: AccountKey::from_bytes(row.get(6)?),
             shut: row.get(7)?,
-        }))
+        });
+        Ok((credentials, row.get(8)?))
     });
-    Ok(found.optional()?)
+    let is_it = |(credentials, is_it): (_, bool)| is_it.then_some(credentials);
+    Ok(found.optional()?.and_then(is_it))
 }
 
 fn log_in(
