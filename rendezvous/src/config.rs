@@ -16,6 +16,7 @@ use self::email::ShownEmail;
 pub use self::email::{Email, EmailError, EmailSettings, ParseSenderError, Sender};
 pub use self::smtp::{Encryption, ParseSmtpError, SmtpLogin, SmtpServer};
 use crate::limits::Limits;
+pub use crate::server::Registration;
 
 /// The port that is listened on where none is given.
 const DEFAULT_PORT: u16 = 4433;
@@ -43,24 +44,11 @@ pub struct Config {
     pub email: Option<Email>,
 }
 
-/// Who may register an account.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Registration {
-    /// Anybody who reaches the server.
-    Open,
-    /// Who has an invitation.
-    Invite,
-    /// Who reads the mail of an address that may register.
-    Email,
-}
-
-impl Registration {
-    /// Who may register where nothing is said: nobody opens a server to strangers by leaving a
-    /// line out.
-    fn default_on(listen: SocketAddr) -> Self {
-        if listen.ip().to_canonical().is_loopback() { Self::Open } else { Self::Invite }
-    }
+/// Who may register where nothing is said: nobody opens a server to strangers by leaving a line
+/// out.
+fn default_registration(listen: SocketAddr) -> Registration {
+    let on_loopback = listen.ip().to_canonical().is_loopback();
+    if on_loopback { Registration::Open } else { Registration::Invite }
 }
 
 /// Where accounts are kept.
@@ -274,7 +262,7 @@ impl Settings {
             None => None,
         };
         let listen = self.listen.unwrap_or_else(default_listen);
-        let registration = self.registration.unwrap_or_else(|| Registration::default_on(listen));
+        let registration = self.registration.unwrap_or_else(|| default_registration(listen));
         let email = self.email.map(EmailSettings::into_email).transpose()?;
         if registration == Registration::Email && email.is_none() {
             return Err(ConfigError::EmailMissing);

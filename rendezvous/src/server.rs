@@ -80,11 +80,11 @@ pub use self::query::{
     Taking, Tidied, Tidying, UnsentMail, Way,
 };
 use self::registration::Entrance;
+pub use self::registration::Registration;
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 pub use self::sources::Source;
 pub(crate) use self::sources::Sources;
 use crate::admin::Counters;
-use crate::config::Registration;
 use crate::email::{EmailPolicy, Mail};
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;

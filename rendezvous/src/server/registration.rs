@@ -10,6 +10,7 @@ use parlor_common::wire::rendezvous::{
     self as wire, Argon2Params, ErrorCode, ErrorReply, RegisterStarted, Ticket,
 };
 use rand::CryptoRng;
+use serde::{Deserialize, Serialize};
 
 use super::connections::Identity;
 use super::devices::bad_list;
@@ -20,13 +21,24 @@ use super::query::{Admission, Answer, Creation, NewAccount, Query, RegistrationS
 use super::reply::{Handled, done, malformed, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 use crate::audit::{AuditEvent, Reason};
-use crate::config::Registration;
 use crate::email::Address;
 use crate::invitation::InvitationCode;
 use crate::opaque::{CredentialId, finish_registration};
 
 /// A sealed account key has at most this many bytes: a key, a nonce, a tag and room for a version.
 const MAX_BOX: usize = 1024;
+
+/// Who may register an account.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Anybody who reaches the server.
+    Open,
+    /// Who has an invitation.
+    Invite,
+    /// Who reads the mail of an address that may register.
+    Email,
+}
 
 /// Where a wish to register leads.
 #[derive(Debug)]
