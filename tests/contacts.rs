@@ -161,3 +161,80 @@ fn a_password_alone_brings_a_whole_account_back_when_all_homes_are_lost() {
     world.start("bob");
     world.sees("bob", &["I have a new machine"]);
 }
+
+fn block(name: &str) -> Intent {
+    Intent::BlockContact { name: name.parse().unwrap() }
+}
+
+fn unblock(name: &str) -> Intent {
+    Intent::UnblockContact { name: name.parse().unwrap() }
+}
+
+#[test]
+fn nothing_passes_between_somebody_and_whom_they_blocked() {
+    let mut world = two(48);
+    world.befriend("alice", "bob");
+    world.says("alice", "bob", "a first word");
+    world.sees("bob", &["a first word"]);
+    let (alice, bob) = (world.name("alice"), world.name("bob"));
+    world.asks_for("alice", block("bob")).unwrap();
+    world.says("bob", "alice", "hello?");
+    world.restart("alice");
+    world.restart("bob");
+    world.run_until_quiet();
+    assert_eq!((world.texts("alice"), world.links("alice", "bob")), (vec![], 0));
+    assert_eq!(world.contact_state("bob", &alice), Some(ContactState::Mutual), "bob is not told");
+    let send = Intent::Send { to: bob.clone(), text: "hi".to_owned() };
+    assert_eq!(world.asks_for("alice", send), Err(IntentError::Blocked(bob.clone())));
+    let remove = Intent::RemoveContact { name: bob.clone() };
+    assert_eq!(world.asks_for("alice", remove), Err(IntentError::Blocked(bob.clone())));
+
+    world.asks_for("alice", unblock("bob")).unwrap();
+    world.sees("alice", &["hello?"]);
+    world.says("alice", "bob", "there you are");
+    world.sees("bob", &["a first word", "there you are"]);
+}
+
+#[test]
+fn what_waits_for_somebody_who_is_blocked_then_is_given_up() {
+    let mut world = two(49);
+    world.befriend("alice", "bob");
+    world.stop("bob");
+    world.says("alice", "bob", "too late");
+    world.asks_for("alice", block("bob")).unwrap();
+    assert_eq!(world.sent("alice")[0].1, MessageState::Failed);
+    world.asks_for("alice", unblock("bob")).unwrap();
+    world.start("bob");
+    world.says("alice", "bob", "again");
+    world.sees("bob", &["again"]);
+}
+
+#[test]
+fn a_new_home_has_the_blocks_of_the_earlier_one() {
+    let mut world = two(50);
+    world.befriend("alice", "bob");
+    world.asks_for("alice", block("bob")).unwrap();
+    world.login("alice", "phone");
+    world.is_online("phone");
+    let bob = world.name("bob");
+    assert_eq!(world.contact_state("phone", &bob), Some(ContactState::Blocked));
+    world.asks_for("phone", unblock("bob")).unwrap();
+    world.says("bob", "alice", "to the newest home");
+    world.sees("phone", &["to the newest home"]);
+}
+
+#[test]
+fn a_stranger_who_is_blocked_asks_in_vain() {
+    let mut world = two(51);
+    let (alice, bob) = (world.name("alice"), world.name("bob"));
+    world.asks_for("bob", block("alice")).unwrap();
+    world.asks_for("alice", add("bob")).unwrap();
+    world.run_until_quiet();
+    assert_eq!(world.contact_state("bob", &alice), Some(ContactState::Blocked));
+    assert_eq!(world.contact_state("alice", &bob), Some(ContactState::Asked), "she is not told");
+    assert_eq!(world.asks_for("bob", accept("alice")), Err(IntentError::Blocked(alice.clone())));
+    world.asks_for("bob", unblock("alice")).unwrap();
+    assert_eq!(world.contact_state("bob", &alice), None);
+    world.asks_for("alice", add("bob")).unwrap();
+    world.is_asked("bob", "alice");
+}

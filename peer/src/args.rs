@@ -93,7 +93,8 @@ pub struct HostArgs {
     /// The host name or address that others reach this machine by
     #[arg(long, value_name = "HOST")]
     pub public: Option<String>,
-    /// Let anybody register who reaches this machine: beyond loopback that must be chosen
+    /// Let anybody register who reaches this machine [default: on loopback alone; beyond it, who
+    /// has an invitation]
     #[arg(long)]
     pub open: bool,
 }

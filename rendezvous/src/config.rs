@@ -1,5 +1,8 @@
 //! What the server is told: defaults, under a TOML file, under the environment, under flags.
 
+mod email;
+mod smtp;
+
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,6 +12,9 @@ use parlor_common::link::Link;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::email::ShownEmail;
+pub use self::email::{Email, EmailError, EmailSettings, ParseSenderError, Sender};
+pub use self::smtp::{Encryption, ParseSmtpError, SmtpLogin, SmtpServer};
 use crate::limits::Limits;
 
 /// The port that is listened on where none is given.
@@ -16,12 +22,13 @@ const DEFAULT_PORT: u16 = 4433;
 
 const LISTEN: &str = "PARLOR_RENDEZVOUS_LISTEN";
 const REGISTRATION: &str = "PARLOR_RENDEZVOUS_REGISTRATION";
+const SMTP: &str = "PARLOR_RENDEZVOUS_SMTP";
 
 /// Everything a server is told, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Who may register; absent until it is chosen, which loopback does by itself.
-    pub registration: Option<Registration>,
+    /// Who may register.
+    pub registration: Registration,
     /// The UDP address to listen on; port 0 picks one.
     pub listen: SocketAddr,
     /// How the world reaches the server, for its link.
@@ -32,6 +39,8 @@ pub struct Config {
     pub log: Log,
     /// How much is too much.
     pub limits: Limits,
+    /// How mail leaves; there where registration is by e-mail.
+    pub email: Option<Email>,
 }
 
 /// Who may register an account.
@@ -42,6 +51,16 @@ pub enum Registration {
     Open,
     /// Who has an invitation.
     Invite,
+    /// Who reads the mail of an address that may register.
+    Email,
+}
+
+impl Registration {
+    /// Who may register where nothing is said: nobody opens a server to strangers by leaving a
+    /// line out.
+    fn default_on(listen: SocketAddr) -> Self {
+        if listen.ip().to_canonical().is_loopback() { Self::Open } else { Self::Invite }
+    }
 }
 
 /// Where accounts are kept.
@@ -140,25 +159,35 @@ pub struct Settings {
     pub log: Option<Log>,
     /// See [`Config::limits`].
     pub limits: Option<Limits>,
+    /// See [`Config::email`].
+    pub email: Option<EmailSettings>,
 }
 
 /// The configuration was refused.
 #[derive(Debug, Error)]
 pub enum ConfigError {
+    /// `[email]` is not as it should be.
+    #[error(transparent)]
+    Email(#[from] EmailError),
+    /// Registration is by e-mail, and there is no way to send any.
+    #[error("registration = \"email\" needs [email], with smtp and from")]
+    EmailMissing,
     /// A variable of the environment is not as it should be.
     #[error("{0}={1:?} is not a value that it can have")]
     Environment(&'static str, String),
     /// There is no folder to keep data in by default.
     #[error("this machine has no home folder to keep data in: say where with --data DIR")]
     NoDataFolder,
-    /// A value of a file is not as it should be; the text names its line.
-    #[error("{}: {error}", .path.display())]
+    /// A value of a file is not as it should be. The line itself is not shown: there may be a
+    /// password in it.
+    #[error("{}: line {line}: {message}", .path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What is wrong where.
-        #[source]
-        error: toml::de::Error,
+        /// Counts from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
     },
     /// `public` is no host.
     #[error("public = {0:?}: {1}")]
@@ -172,6 +201,18 @@ pub enum ConfigError {
         #[source]
         error: std::io::Error,
     },
+    /// The SMTP server in the environment is none. It is not shown: there may be a password in it.
+    #[error("{SMTP}: {0}")]
+    Smtp(#[source] ParseSmtpError),
+}
+
+impl ConfigError {
+    fn parse(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.bytes().take(start);
+        let line = 1 + before.filter(|byte| *byte == b'\n').count();
+        Self::Parse { path: path.to_owned(), line, message: error.message().to_owned() }
+    }
 }
 
 impl Settings {
@@ -186,11 +227,15 @@ impl Settings {
         let registration = variable(REGISTRATION).map(|value| match value.as_str() {
             "open" => Ok(Registration::Open),
             "invite" => Ok(Registration::Invite),
+            "email" => Ok(Registration::Email),
             _ => Err(refuse(REGISTRATION, &value)),
         });
+        let smtp = variable(SMTP).map(|value| value.parse().map_err(ConfigError::Smtp));
+        let through = |smtp| EmailSettings { smtp: Some(smtp), ..EmailSettings::default() };
         Ok(Self {
             listen: listen.transpose()?,
             registration: registration.transpose()?,
+            email: smtp.transpose()?.map(through),
             public: variable("PARLOR_RENDEZVOUS_PUBLIC"),
             data: variable("PARLOR_RENDEZVOUS_DATA").map(PathBuf::from),
             ..Self::default()
@@ -201,7 +246,7 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: path.to_owned(), error })
+        toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
     }
 
     /// These settings, and `below` where they say nothing.
@@ -214,6 +259,10 @@ impl Settings {
             data: self.data.or(below.data),
             log: self.log.or(below.log),
             limits: self.limits.or(below.limits),
+            email: match (self.email, below.email) {
+                (Some(email), Some(below)) => Some(email.over(below)),
+                (email, below) => email.or(below),
+            },
         }
     }
 
@@ -225,13 +274,19 @@ impl Settings {
             None => None,
         };
         let listen = self.listen.unwrap_or_else(default_listen);
+        let registration = self.registration.unwrap_or_else(|| Registration::default_on(listen));
+        let email = self.email.map(EmailSettings::into_email).transpose()?;
+        if registration == Registration::Email && email.is_none() {
+            return Err(ConfigError::EmailMissing);
+        }
         Ok(Config {
-            registration: self.registration,
+            registration,
             listen,
             public,
             data: DataPlace::Folder(data),
             log: self.log.unwrap_or_default(),
             limits: self.limits.unwrap_or_default(),
+            email,
         })
     }
 }
@@ -249,26 +304,20 @@ impl Config {
     /// A server on loopback that keeps nothing: for tests and demonstrations.
     pub fn in_memory() -> Self {
         Self {
-            registration: Some(Registration::Open),
+            registration: Registration::Open,
             listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
             public: None,
             data: DataPlace::Memory,
             log: Log::default(),
             limits: Limits::default(),
+            email: None,
         }
     }
 
-    /// Who may register: what was chosen, and anybody on loopback. Beyond loopback nobody opens a
-    /// server to strangers by leaving a line out.
-    pub fn effective_registration(&self) -> Option<Registration> {
-        let on_loopback = self.listen.ip().to_canonical().is_loopback();
-        self.registration.or(if on_loopback { Some(Registration::Open) } else { None })
-    }
-
-    /// The configuration as a file would say it.
+    /// The configuration as a file would say it, but for the password of the SMTP server.
     pub fn to_settings(&self) -> ShownSettings {
         ShownSettings {
-            registration: self.effective_registration(),
+            registration: self.registration,
             listen: self.listen,
             public: self.public.as_ref().map(PublicHost::to_string),
             data: match &self.data {
@@ -277,6 +326,7 @@ impl Config {
             },
             log: self.log.clone(),
             limits: self.limits,
+            email: self.email.as_ref().map(Email::to_settings),
         }
     }
 }
@@ -284,8 +334,7 @@ impl Config {
 /// What is in force, in the words of the file.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShownSettings {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    registration: Option<Registration>,
+    registration: Registration,
     listen: SocketAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     public: Option<String>,
@@ -293,6 +342,8 @@ pub struct ShownSettings {
     data: Option<PathBuf>,
     log: Log,
     limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<ShownEmail>,
 }
 
 #[cfg(test)]
@@ -309,6 +360,7 @@ mod tests {
         assert!(refused.contains("line 2") && refused.contains("listen_to"), "{refused}");
         assert!(parse("[limits]\nconections = 1\n").is_err());
         assert!(parse("[log]\ncolour = true\n").is_err());
+        assert!(parse("[email]\nsmpt = \"smtp://localhost\"\n").is_err());
         assert!(parse("registration = \"shut\"\n").is_err());
     }
 
@@ -328,29 +380,39 @@ mod tests {
     fn the_environment_is_a_layer() {
         let read = |name: &str| match name {
             "PARLOR_RENDEZVOUS_LISTEN" => Some("127.0.0.1:5".to_owned()),
-            "PARLOR_RENDEZVOUS_REGISTRATION" => Some("open".to_owned()),
+            "PARLOR_RENDEZVOUS_REGISTRATION" => Some("email".to_owned()),
+            "PARLOR_RENDEZVOUS_SMTP" => Some("smtps://parlor:secret@mail.example".to_owned()),
             "PARLOR_RENDEZVOUS_PUBLIC" => Some(String::new()),
             _ => None,
         };
         let settings = Settings::from_environment(read).unwrap();
         assert_eq!(settings.listen, Some("127.0.0.1:5".parse().unwrap()));
-        assert_eq!(settings.registration, Some(Registration::Open));
+        assert_eq!(settings.registration, Some(Registration::Email));
+        let file =
+            parse("[email]\nsmtp = \"smtp://localhost\"\nfrom = \"p@chat.example\"").unwrap();
+        let email = settings.clone().over(file).into_config().unwrap().email.unwrap();
+        assert_eq!(email.smtp.to_string(), "smtps://parlor:***@mail.example:465");
+        assert_eq!(email.from.to_string(), "p@chat.example");
         assert_eq!((settings.public, settings.data), (None, None));
         let refused = Settings::from_environment(|_| Some("?".to_owned())).unwrap_err();
         assert!(refused.to_string().contains("PARLOR_RENDEZVOUS_LISTEN"), "{refused}");
+        let read = |name: &str| (name == SMTP).then(|| "smtp://a:secret@mail.example".to_owned());
+        let refused = Settings::from_environment(read).unwrap_err().to_string();
+        assert!(refused.contains(SMTP) && !refused.contains("secret"), "{refused}");
     }
 
     #[test]
-    fn only_loopback_is_open_by_default() {
+    fn only_loopback_is_open_by_default_and_the_rest_by_invitation() {
         let effective = |listen: &str, registration| {
             let listen = Some(listen.parse().unwrap());
             let settings = Settings { registration, listen, ..Settings::default() };
-            settings.into_config().unwrap().effective_registration()
+            settings.into_config().unwrap().registration
         };
-        assert_eq!(effective("127.0.0.1:0", None), Some(Registration::Open));
-        assert_eq!(effective("[::1]:0", None), Some(Registration::Open));
-        assert_eq!(effective("[::]:4433", None), None);
-        assert_eq!(effective("192.0.2.1:1", Some(Registration::Open)), Some(Registration::Open));
+        assert_eq!(effective("127.0.0.1:0", None), Registration::Open);
+        assert_eq!(effective("[::1]:0", None), Registration::Open);
+        assert_eq!(effective("[::]:4433", None), Registration::Invite);
+        assert_eq!(effective("192.0.2.1:1", Some(Registration::Open)), Registration::Open);
+        assert_eq!(effective("[::1]:0", Some(Registration::Invite)), Registration::Invite);
     }
 
     #[test]
@@ -373,5 +435,44 @@ mod tests {
         let config = Settings::default().into_config().unwrap();
         let text = toml::to_string(&config.to_settings()).unwrap();
         assert_eq!(parse(&text).unwrap().into_config().unwrap(), config);
+
+        let email = "registration = \"email\"\n[email]\nsmtp = \"smtp://localhost\"
+            from = \"Parlor <p@chat.example>\"\ndomains = [\"Isb.nu.edu.pk\"]";
+        let config = parse(email).unwrap().into_config().unwrap();
+        let text = toml::to_string(&config.to_settings()).unwrap();
+        assert_eq!(parse(&text).unwrap().into_config().unwrap(), config);
+    }
+
+    #[test]
+    fn no_password_is_shown_whatever_is_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let smtp = "smtp = \"smtps://parlor:secret@mail.example\"";
+        for (text, line) in [
+            (format!("[email]\n{smtp}\nform = \"p@chat.example\""), 3),
+            (format!("[email]\nfrom = \"p@chat.example\"\n{smtp} x"), 3),
+            (format!("[email]\n{}", smtp.replace("smtps", "smtp")), 2),
+            (format!("[email]\n{}", smtp.trim_end_matches('"')), 2),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let error = Settings::read(&path).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(&format!("line {line}")), "{shown}");
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+        std::fs::write(&path, format!("[email]\n{smtp}\nfrom = \"p@chat.example\"")).unwrap();
+        let settings = Settings::read(&path).unwrap();
+        let config = settings.clone().into_config().unwrap();
+        let shown = toml::to_string(&config.to_settings()).unwrap();
+        assert!(shown.contains("smtps://parlor:***@mail.example:465"), "{shown}");
+        assert!(!format!("{shown} {settings:?} {config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn registration_by_email_needs_a_way_to_send_it() {
+        let refused = |text: &str| parse(text).unwrap().into_config().unwrap_err().to_string();
+        assert!(refused("registration = \"email\"").contains("needs [email]"));
+        assert!(refused("[email]\nfrom = \"p@chat.example\"").contains("smtp"));
+        assert!(refused("[email]\nsmtp = \"smtp://localhost\"").contains("from"));
     }
 }

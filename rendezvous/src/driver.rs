@@ -9,6 +9,7 @@ mod admission;
 mod connection;
 #[cfg(test)]
 mod loopback;
+mod mail;
 mod offline;
 mod reset;
 mod room;
@@ -35,9 +36,12 @@ use self::admin::AdminSocket;
 pub(crate) use self::admin::SocketPath;
 use self::admission::Admission;
 use self::connection::ToTurns;
+use self::mail::Mailer;
+pub use self::mail::MailerError;
 pub(crate) use self::offline::Offline;
 use self::turns::{Input, Turns};
-use crate::config::{Config, DataPlace, Registration};
+use crate::config::{Config, DataPlace};
+use crate::email::EmailPolicy;
 use crate::folder::{DataFolder, FolderError};
 use crate::keys::ServerKeys;
 use crate::opaque::OpaqueSetup;
@@ -111,13 +115,9 @@ pub enum StartError {
     /// The operating system has no randomness.
     #[error("the operating system gives no randomness: {0}")]
     Randomness(#[from] rand::rngs::SysError),
-    /// Beyond loopback, who may register must be said.
-    #[error(
-        "who may register here? A server that listens beyond loopback must be told: \
-         set registration = \"open\" in its configuration (or PARLOR_RENDEZVOUS_REGISTRATION=open) \
-         to let anybody register who reaches it"
-    )]
-    RegistrationNotChosen,
+    /// Registration is by e-mail, and there is no way to send any.
+    #[error(transparent)]
+    Mail(#[from] MailerError),
     /// QUIC or TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] quic::ConfigError),
@@ -131,8 +131,6 @@ pub struct Ended;
 impl Rendezvous {
     /// Starts a server on the current tokio runtime and returns once it listens.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let registration =
-            config.effective_registration().ok_or(StartError::RegistrationNotChosen)?;
         let mut rng = StdRng::try_from_rng(&mut SysRng)?;
         let open = DataFolder::open_for_server;
         let Kept { folder, store, keys, opaque } = Kept::open(&config.data, open, &mut rng)?;
@@ -141,14 +139,17 @@ impl Rendezvous {
         let address = endpoint.local_addr().map_err(listening)?;
         store.put_note(LISTEN_NOTE, &address.to_string())?;
         let link = reach::link(config.public.as_ref(), address, keys.public());
-        let server = Server::new(params(config, registration, &keys, opaque, &mut rng));
+        let email = config.email.as_ref();
+        let policy = email.map(|email| email.policy(link.server.at.to_string()));
+        let server = Server::new(params(config, policy, &keys, opaque, &mut rng));
         let (stop, stopping) = oneshot::channel();
         let (inputs, waiting) = mpsc::channel(MAX_INPUTS);
+        let mailer = email.map(|email| Mailer::new(email, inputs.clone())).transpose()?;
         let admission = Arc::new(Admission::new(config.limits));
         let to_turns = ToTurns::new(inputs, &config.limits);
         let admin = Admin::start(folder.as_ref(), &to_turns.inputs)?;
         tokio::spawn(accept(endpoint.clone(), admission, to_turns));
-        let turns = Turns::new(server, store, rng);
+        let turns = Turns::new(server, store, rng, mailer);
         let task = tokio::spawn(async move {
             turns.run(waiting, stopping).await;
             admin.stop().await;
@@ -190,7 +191,7 @@ impl Rendezvous {
 
 fn params(
     config: &Config,
-    registration: Registration,
+    email: Option<EmailPolicy>,
     keys: &ServerKeys,
     opaque: OpaqueSetup,
     rng: &mut StdRng,
@@ -199,7 +200,8 @@ fn params(
         key: keys.public(),
         next_key_hash: keys.next_hash(),
         opaque,
-        registration,
+        registration: config.registration,
+        email,
         limits: config.limits,
         node: NodeId(rng.next_u64()),
     }

@@ -5,30 +5,22 @@ use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
 use parlor_common::Fields;
-use rand::{CryptoRng, RngExt};
+use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::code::Code;
 
 /// What a code's hash starts with.
 const LABEL: &[u8] = b"parlor/v1/invitation";
 
-/// Letters and digits that are not taken for each other: 32, so 5 bits each.
-const ALPHABET: [char; 32] = [
-    'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U',
-    'V', 'W', 'X', 'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
-];
-
 /// Characters of a code: 80 bits, which nobody finds by trying.
 const LEN: usize = 16;
 
-/// Characters between hyphens.
-const GROUP: usize = 4;
-
 /// An invitation's code: `ABCD-EFGH-JKLM-NPQR`. Whoever has it may register.
-#[derive(Clone, Eq, PartialEq, Zeroize, ZeroizeOnDrop)]
-pub struct InvitationCode(String);
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvitationCode(Code<LEN>);
 
 /// A text is no invitation code.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -38,25 +30,17 @@ pub struct ParseInvitationError;
 impl InvitationCode {
     /// Draws a code.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
-        let mut draw = || ALPHABET.get(rng.random_range(0..ALPHABET.len())).copied();
-        Self((0..LEN).filter_map(|_| draw()).collect())
+        Self(Code::generate(rng))
     }
 
     /// The code as it is passed on.
     pub fn expose(&self) -> String {
-        let mut text = String::with_capacity(LEN + LEN / GROUP);
-        for (index, c) in self.0.chars().enumerate() {
-            if index > 0 && index % GROUP == 0 {
-                text.push('-');
-            }
-            text.push(c);
-        }
-        text
+        self.0.expose()
     }
 
     /// What is kept of the code. It has so many bits that its hash needs no salt and no work.
     pub fn hash(&self) -> InvitationHash {
-        let fields = Fields::new().field(LABEL).field(&self.0);
+        let fields = Fields::new().field(LABEL).field(self.0.characters());
         InvitationHash(Sha256::digest(fields.as_bytes()).into())
     }
 }
@@ -66,20 +50,7 @@ impl FromStr for InvitationCode {
     type Err = ParseInvitationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > 2 * LEN {
-            return Err(ParseInvitationError);
-        }
-        let code: String =
-            text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_uppercase()).collect();
-        let code = Self(code);
-        let sound = code.0.len() == LEN && code.0.chars().all(|c| ALPHABET.contains(&c));
-        if sound { Ok(code) } else { Err(ParseInvitationError) }
-    }
-}
-
-impl fmt::Debug for InvitationCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InvitationCode").finish_non_exhaustive()
+        text.parse().map(Self).map_err(|_| ParseInvitationError)
     }
 }
 
@@ -158,7 +129,7 @@ mod tests {
         }
         let other = InvitationCode::generate(&mut StdRng::from_seed([2; 32]));
         assert_ne!(code.hash(), other.hash());
-        assert!(!format!("{code:?}").contains(&code.0));
+        assert!(!format!("{code:?}").contains(code.0.characters()));
     }
 
     #[test]

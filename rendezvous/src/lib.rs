@@ -14,7 +14,8 @@
 //! | [`turn`] | core and store together, without sockets |
 //! | [`admin`] | what who runs the server asks of it, and is told |
 //! | [`audit`] | the audit trail: events, rows, and the chain that they form |
-//! | [`invitation`] | invitation codes |
+//! | [`code`], [`invitation`] | codes that are passed on, invitations among them |
+//! | [`email`] | addresses, the codes that are mailed to them, the mail |
 //! | [`opaque`] | the server's half of OPAQUE, bytes in and out |
 //! | [`guard`] | how soon the next login may be tried, and when none may |
 //! | [`config`], [`limits`] | what the server is told |
@@ -26,9 +27,11 @@ pub mod admin;
 pub mod args;
 pub mod audit;
 pub mod bucket;
+pub mod code;
 pub mod commands;
 pub mod config;
 mod driver;
+pub mod email;
 pub mod folder;
 pub mod guard;
 pub mod invitation;
@@ -41,4 +44,4 @@ pub mod store;
 pub mod turn;
 
 pub use self::config::Config;
-pub use self::driver::{Ended, Rendezvous, StartError};
+pub use self::driver::{Ended, MailerError, Rendezvous, StartError};

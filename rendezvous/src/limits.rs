@@ -121,6 +121,16 @@ pub struct Limits {
     pub audited_refusals_per_minute: u32,
     /// Days for which the rows of the audit trail are kept.
     pub audit_days: u32,
+    /// Minutes that a code by e-mail is good for.
+    pub email_code_minutes: u32,
+    /// Wrong codes after which the right one is refused, too.
+    pub email_code_attempts: u32,
+    /// Mails that leave for one address in 24 hours.
+    pub mails_per_address_per_day: u32,
+    /// Mails that leave for all addresses of one domain in 24 hours.
+    pub mails_per_domain_per_day: u32,
+    /// Mails that leave in 24 hours.
+    pub mails_per_day: u32,
 }
 
 impl Default for Limits {
@@ -173,6 +183,11 @@ impl Default for Limits {
             audited_refusals_at_once: 200,
             audited_refusals_per_minute: 20,
             audit_days: 365,
+            email_code_minutes: 15,
+            email_code_attempts: 5,
+            mails_per_address_per_day: 5,
+            mails_per_domain_per_day: 1_000,
+            mails_per_day: 2_000,
         }
     }
 }
@@ -216,6 +231,15 @@ impl Limits {
             requests_per_day: self.prekey_requests_per_day,
         }
     }
+
+    /// Those of them that mails meet.
+    pub const fn of_mails(&self) -> MailLimits {
+        MailLimits {
+            per_address: self.mails_per_address_per_day,
+            per_domain: self.mails_per_domain_per_day,
+            in_all: self.mails_per_day,
+        }
+    }
 }
 
 /// The limits that contact requests meet.
@@ -238,6 +262,17 @@ pub struct PrekeyLimits {
     pub one_time_per_day: u32,
     /// Times that an account may ask for prekeys in 24 hours.
     pub requests_per_day: u32,
+}
+
+/// The limits that mails meet, each in 24 hours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MailLimits {
+    /// To one address.
+    pub per_address: u32,
+    /// To all addresses of one domain.
+    pub per_domain: u32,
+    /// In all.
+    pub in_all: u32,
 }
 
 #[cfg(test)]
@@ -347,10 +382,20 @@ mod tests {
         ("audited_refusals_at_once", LOGIN, "refusals_of_one_source_do_not_fill_the_trail"),
         ("audited_refusals_per_minute", LOGIN, "refusals_of_one_source_do_not_fill_the_trail"),
         ("audit_days", "server/housekeeping.rs", "old_rows_of_the_audit_trail_go"),
+        ("email_code_minutes", EMAIL, "a_code_is_its_address_s_and_has_its_time"),
+        ("email_code_attempts", EMAIL, "wrong_codes_are_counted_though_nothing_else_changes"),
+        (
+            "mails_per_address_per_day",
+            EMAIL,
+            "mails_have_limits_and_one_that_did_not_leave_is_none",
+        ),
+        ("mails_per_domain_per_day", EMAIL, "so_many_mails_leave_for_a_domain_and_in_all"),
+        ("mails_per_day", EMAIL, "so_many_mails_leave_for_a_domain_and_in_all"),
     ];
 
     const ADMISSION: &str = "driver/admission.rs";
     const BUCKETS: &str = "server/buckets.rs";
+    const EMAIL: &str = "server/email.rs";
     const GUARD: &str = "each_number_of_the_configuration_has_its_say";
     const HANDSHAKES: &str = "a_source_begins_so_many_handshakes_at_once_and_then_one_by_one";
     const LOGIN: &str = "server/login.rs";

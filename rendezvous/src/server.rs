@@ -9,6 +9,7 @@
 //! | `arrivals.rs` | none: connections that come and go |
 //! | `buckets.rs`, `sources.rs` | all: how often who may ask |
 //! | `registration.rs` | `register.*` |
+//! | `email.rs` | `register.start`, where it has a code mailed |
 //! | `login.rs` | `login.*`, `recovery.*` |
 //! | `account.rs` | `password.*`, `account.*` |
 //! | `admin.rs` | none: what who runs the server asks |
@@ -32,6 +33,7 @@ mod connections;
 mod contacts;
 mod cosigning;
 mod devices;
+mod email;
 mod exchange;
 #[cfg(test)]
 mod hostile;
@@ -66,20 +68,24 @@ use self::buckets::RequestBuckets;
 use self::bus::PresentAccounts;
 pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
+use self::email::{Mailing, mail_failed};
 use self::housekeeping::Housekeeping;
 use self::output::Asker;
-pub use self::output::{AdminId, CloseReason, ConnId, Output, QueryId, StreamId};
+pub use self::output::{AdminId, CloseReason, ConnId, MailId, Output, QueryId, StreamId};
 pub use self::query::{
-    Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, Deleted, InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt,
-    LoginStart, MutualContact, MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange,
-    PrekeysPut, Query, RegistrationStart, Rekey, Taking, Tidied, Tidying, Way,
+    Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking,
+    ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, InvitationMade,
+    KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart, MutualContact, MutualContacts,
+    NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut, Query, RegistrationStart, Rekey,
+    Taking, Tidied, Tidying, UnsentMail, Way,
 };
+use self::registration::Entrance;
 use self::reply::{Handled, Step, malformed, refusal, refused, unknown_device};
 pub use self::sources::Source;
 pub(crate) use self::sources::Sources;
 use crate::admin::Counters;
 use crate::config::Registration;
+use crate::email::{EmailPolicy, Mail};
 use crate::limits::Limits;
 use crate::opaque::OpaqueSetup;
 
@@ -102,6 +108,8 @@ pub struct ServerParams {
     pub opaque: OpaqueSetup,
     /// Who may register.
     pub registration: Registration,
+    /// Whose addresses may register, and what is mailed to them, where it is by e-mail.
+    pub email: Option<EmailPolicy>,
     /// How much is too much.
     pub limits: Limits,
     /// Which of the servers that share the store this is.
@@ -117,8 +125,10 @@ pub struct Server {
     sources: Sources,
     buckets: RequestBuckets,
     pending: BTreeMap<QueryId, Pending>,
+    mails: BTreeMap<MailId, Mailing>,
     outputs: VecDeque<Output>,
     last_query: u64,
+    last_mail: u64,
     counters: Counters,
     housekeeping: Housekeeping,
 }
@@ -145,8 +155,10 @@ enum Pending {
 /// Where a request goes on when the store has answered.
 #[derive(Debug)]
 enum After {
-    RegisterStart { name: Username, message: Vec<u8>, admission: Admission },
+    RegisterStart { name: Username, message: Vec<u8>, entrance: Entrance },
     RegisterFinish(Identity),
+    EmailCode { mailing: Box<Mailing>, mail: Box<Mail> },
+    MailTakenBack,
     LoginStart { name: Username, message: Vec<u8>, origin: Origin },
     RecoveryStart { name: Username, origin: Origin },
     LoginFinish { name: Username, way: Way },
@@ -189,8 +201,10 @@ impl Server {
             buckets: buckets::full(),
             params,
             pending: BTreeMap::new(),
+            mails: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_query: 0,
+            last_mail: 0,
             counters: Counters::default(),
             housekeeping: Housekeeping::default(),
         }
@@ -377,10 +391,12 @@ impl Server {
         rng: &mut dyn CryptoRng,
     ) -> Handled {
         match after {
-            After::RegisterStart { name, message, admission } => {
-                self.register_started(asker, (name, admission), &message, &answer, rng)
+            After::RegisterStart { name, message, entrance } => {
+                self.register_started(asker, (name, entrance), &message, &answer, (now, rng))
             }
             After::RegisterFinish(identity) => self.registered(asker, identity, &answer),
+            After::EmailCode { mailing, mail } => self.send_code(*mailing, *mail, &answer),
+            After::MailTakenBack => Err(mail_failed()),
             After::LoginStart { name, message, origin } => {
                 self.login_started(asker, (name, &message, origin), answer, rng)
             }

@@ -24,8 +24,8 @@ mod suite;
 use std::path::Path;
 
 pub use self::interface::{
-    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, Guard, HeldItems,
-    Interfaces, Invitations, Prekeys, QueryError, Run, Users,
+    Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, EmailCodes, Guard,
+    HeldItems, Interfaces, Invitations, Prekeys, QueryError, Run, Users,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
 use crate::server::{Answer, Query, QueryId};
@@ -83,6 +83,11 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
     Ok(match query {
         Query::DeviceOwner { device } => Answer::Device(db.owner(&device)?),
         Query::CreateAccount(account) => Answer::Created(changes::create_account(db, &account)?),
+        Query::AskEmailCode(asked) => Answer::EmailCodeAsked(changes::ask_email_code(db, &asked)?),
+        Query::TakeMailBack(unsent) => {
+            changes::take_mail_back(db, &unsent)?;
+            Answer::MailTakenBack
+        }
         Query::StartRegistration(start) => {
             Answer::RegistrationStarted(admissions::start_registration(db, &start)?)
         }

@@ -26,6 +26,7 @@ pub fn settle<D: Database>(
                 Output::Reply { .. }
                 | Output::Event { .. }
                 | Output::Admin { .. }
+                | Output::Mail { .. }
                 | Output::Close { .. } => {
                     outputs.push(output);
                 }

@@ -131,10 +131,6 @@ fn failures_have_exit_codes_and_say_what_to_do() {
     assert_eq!(usage.status.code(), Some(2));
     assert_eq!(json(&usage.stderr)["error"]["code"], "usage");
 
-    let unchosen = run(data.path(), &["serve", "--listen", "0.0.0.0:0", "--json"]);
-    assert_eq!(unchosen.status.code(), Some(1));
-    assert_eq!(json(&unchosen.stderr)["error"]["code"], "registration_not_chosen");
-
     let nobody = run(data.path(), &["link", "--json"]);
     assert_eq!(nobody.status.code(), Some(1));
     assert_eq!(json(&nobody.stderr)["error"]["code"], "no_server");
@@ -144,6 +140,35 @@ fn failures_have_exit_codes_and_say_what_to_do() {
     assert_eq!(second.status.code(), Some(1));
     assert_eq!(json(&second.stderr)["error"]["code"], "in_use");
     server.signal("TERM");
+}
+
+#[test]
+fn who_may_register_is_never_everybody_by_omission_and_mail_needs_a_server() {
+    let data = tempfile::tempdir().unwrap();
+    let by_email = || {
+        let mut command = command(data.path(), &["config", "check", "--json"]);
+        command.env("PARLOR_RENDEZVOUS_REGISTRATION", "email");
+        command
+    };
+    let refused = by_email().output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let error = json(&refused.stderr)["error"].clone();
+    assert_eq!(error["code"], "bad_config");
+    assert!(error["message"].as_str().unwrap().contains("[email]"), "{error}");
+
+    let file = data.path().join("config.toml");
+    let text = "[email]\nfrom = \"Parlor <p@chat.example>\"\ndomains = [\"Isb.nu.edu.pk\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let with_server = |mut command: Command| {
+        let smtp = "smtps://parlor:secret@mail.example";
+        command.arg("--config").arg(&file).env("PARLOR_RENDEZVOUS_SMTP", smtp).output().unwrap()
+    };
+    assert_eq!(with_server(by_email()).status.code(), Some(0));
+    let shown = with_server(command(data.path(), &["config", "show"]));
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("registration = \"invite\""), "{shown}");
+    assert!(shown.contains("smtps://parlor:***@mail.example:465"), "{shown}");
+    assert!(shown.contains("isb.nu.edu.pk") && !shown.contains("secret"), "{shown}");
 }
 
 #[test]

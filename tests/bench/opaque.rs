@@ -79,6 +79,7 @@ impl Place {
             next_key_hash: [8; 32],
             opaque: OpaqueSetup::generate(&mut os_rng()),
             registration: Policy::Open,
+            email: None,
             limits: Limits::default(),
             node: NodeId::default(),
         };

@@ -8,6 +8,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `agenda.rs` | what is going to happen, and when |
+//! | `changes.rs` | what an account's owner does to it: devices removed, new keys, the end |
 //! | `copies.rs` | copies of profiles: put back, or in a thief's hands |
 //! | `peer.rs` | a peer: its store, which survives, and its node, which does not |
 //! | `rendezvous.rs` | the rendezvous, and connections to it |
@@ -17,6 +18,7 @@
 //! | `stage.rs` | the words of a story |
 
 mod agenda;
+mod changes;
 mod copies;
 mod lies;
 mod links;

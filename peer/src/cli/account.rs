@@ -14,6 +14,7 @@ use parlor_common::wire::rendezvous::{
 };
 
 use super::error::CliError;
+use super::password::Chosen;
 use super::session::interruptible;
 use super::whoami::print_identity;
 use super::{Context, password, prompt};
@@ -32,7 +33,7 @@ pub(super) async fn register(context: &Context, args: RegisterArgs) -> Result<Ex
     lock.refuse_existing()?;
     let (name, server) = (&args.name, &args.server.address);
     let file = args.password.path.as_deref();
-    let password = password::chosen(file, "--password-file", (name, server))?;
+    let password = password::chosen(file, Chosen::First, (name, server))?;
     let mut ticket = ticket(&args);
     let NewAccount { identity, recovery_code } = loop {
         let (name, server) = (name.clone(), server.clone());
@@ -124,7 +125,7 @@ pub(super) async fn login(context: &Context, args: LoginArgs) -> Result<ExitCode
     let way = if args.recovery {
         let code = password::recovery_code(args.recovery_file.as_deref())?;
         let file = args.password.path.as_deref();
-        Way::Recovery(code, password::chosen(file, "--password-file", (&name, &server))?)
+        Way::Recovery(code, password::chosen(file, Chosen::Recovered, (&name, &server))?)
     } else {
         Way::Password(password::current(&args.password)?)
     };
@@ -240,4 +241,40 @@ async fn off_loop<T: Send + 'static>(
 pub(super) fn now() -> Timestamp {
     let date = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(date.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    const SERVER: &str = "parlor://AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA@127.0.0.1:4433";
+
+    fn ticket_of(server: &str, more: &[&str]) -> Option<Ticket> {
+        let typed = [&["parlor", "register", "alice", "--server", server][..], more].concat();
+        let Command::Register(args) = Cli::try_parse_from(typed).unwrap().command else {
+            panic!("it registers")
+        };
+        ticket(&args)
+    }
+
+    #[test]
+    fn what_lets_a_newcomer_in_comes_from_the_link_or_the_arguments() {
+        let invite = |code: &str| Some(Ticket::Invite { code: code.to_owned() });
+        let link = format!("{SERVER}/?invite=ABCD-EFGH");
+        assert_eq!(ticket_of(SERVER, &[]), None);
+        assert_eq!(ticket_of(&link, &[]), invite("ABCD-EFGH"));
+        assert_eq!(ticket_of(&link, &["--invite", "JKLM"]), invite("JKLM"));
+        assert_eq!(ticket_of(SERVER, &["--invite", &link]), invite("ABCD-EFGH"));
+        let email = |code: Option<&str>| {
+            let (address, code) = ("alice@example.org".to_owned(), code.map(str::to_owned));
+            Some(Ticket::Email { address, code })
+        };
+        let address = ["--email", "alice@example.org"];
+        assert_eq!(ticket_of(&link, &address), email(None));
+        let with_code = [&address[..], &["--email-code", "NPQR-STUV"]].concat();
+        assert_eq!(ticket_of(SERVER, &with_code), email(Some("NPQR-STUV")));
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::account::{change_password, now, show_recovery_code};
 use super::error::CliError;
 use super::own::{LoggedIn, OwnProfile};
+use super::password::Chosen;
 use super::whoami::print_identity;
 use super::{Context, password, prompt};
 use crate::account::Rekeyed;
@@ -20,7 +21,7 @@ pub(super) async fn password(context: &Context, args: PasswordArgs) -> Result<Ex
     let mut profile = OwnProfile::open(context, "parlor password")?;
     let old = password::current(&args.password)?;
     let place = (&profile.identity.name, &profile.identity.server);
-    let new = password::chosen(args.new_password_file.as_deref(), "--new-password-file", place)?;
+    let new = password::chosen(args.new_password_file.as_deref(), Chosen::Next, place)?;
     let LoggedIn { session, account, .. } = profile.log_in(&old).await?;
     change_password(&session, account, &new).await?;
     session.close().await;

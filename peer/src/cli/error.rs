@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use parlor_common::device_list::DeviceListError;
+use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::ErrorCode;
 use thiserror::Error;
 
@@ -150,6 +151,14 @@ impl CliError {
             | Self::SeveralDevices(_)
             | Self::UnknownContact(_)
             | Self::UnknownDevice(_) => Exit::Failed,
+        }
+    }
+
+    /// When the next try is taken, where the rendezvous has said so.
+    pub(super) const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Call(CallError::Refused(reply)) => reply.until,
+            _ => None,
         }
     }
 

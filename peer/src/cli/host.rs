@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use parlor_rendezvous::Rendezvous;
 use parlor_rendezvous::config::{Config, Registration, Settings};
-use parlor_rendezvous::{Rendezvous, StartError};
 use serde_json::json;
 
 use super::Context;
@@ -14,14 +14,7 @@ use crate::args::HostArgs;
 pub(super) async fn run(context: &Context, args: HostArgs) -> Result<ExitCode, CliError> {
     let config = config(context, args)?;
     let ended = interrupted();
-    let server = Rendezvous::start(&config).map_err(|error| match error {
-        StartError::RegistrationNotChosen => CliError::Host(
-            "who may register here? Beyond loopback that must be said: --open lets anybody \
-             register who reaches this machine"
-                .to_owned(),
-        ),
-        error => CliError::Host(error.to_string()),
-    })?;
+    let server = Rendezvous::start(&config).map_err(|error| CliError::Host(error.to_string()))?;
     let (listen, link) = (server.address().to_string(), server.link().to_string());
     let json = json!({ "event": "ready", "listen": listen, "link": link });
     context.printer.line(&json, &format!("serving on {listen}: {link}"))?;

@@ -22,17 +22,44 @@ pub(super) fn current(file: &PasswordFile) -> Result<Password, CliError> {
     password(bytes)
 }
 
+/// What a password is chosen for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Chosen {
+    /// A new account.
+    First,
+    /// An account that was opened by its recovery code.
+    Recovered,
+    /// An account, in place of the one before.
+    Next,
+}
+
+impl Chosen {
+    const fn question(self) -> &'static str {
+        match self {
+            Self::First => "Password: ",
+            Self::Recovered | Self::Next => "New password: ",
+        }
+    }
+
+    /// How a file is given instead.
+    const fn option(self) -> &'static str {
+        match self {
+            Self::First | Self::Recovered => "--password-file",
+            Self::Next => "--new-password-file",
+        }
+    }
+}
+
 /// A password that is chosen, from a file, or typed twice because nobody can tell it back. One
-/// that is easy to guess is refused. `option` is how a file is given.
+/// that is easy to guess is refused.
 pub(super) fn chosen(
     file: Option<&Path>,
-    option: &str,
+    chosen: Chosen,
     (name, server): (&Username, &ServerAddress),
 ) -> Result<Password, CliError> {
-    let question = if option == "--password-file" { "Password: " } else { "New password: " };
     let bytes = match file {
         Some(path) => read_file(path)?,
-        None => ask_twice(question, option)?,
+        None => ask_twice(chosen.question(), chosen.option())?,
     };
     let password = password(bytes)?;
     let judged = password.check_strength(name, server);

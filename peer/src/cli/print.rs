@@ -43,8 +43,11 @@ impl Printer {
 
     /// Says why a command failed.
     pub(super) fn error(self, error: &CliError) {
-        let (code, message) = (error.code(), error.to_string());
-        self.complain(&code, &message);
+        let mut fields = json!({ "code": error.code(), "message": error.to_string() });
+        if let (Some(until), Some(fields)) = (error.until(), fields.as_object_mut()) {
+            fields.insert("until".to_owned(), until.to_string().into());
+        }
+        self.complain(&fields, &error.to_string());
     }
 
     /// Says something on standard error that is not the result.
@@ -54,10 +57,9 @@ impl Printer {
         let _ = writeln!(io::stderr(), "parlor: {}", Visible(message));
     }
 
-    fn complain(self, code: &str, message: &str) {
+    fn complain(self, fields: &Value, message: &str) {
         if self.json {
-            let json = json!({ "error": { "code": code, "message": message } });
-            let _ = writeln!(io::stderr(), "{json}");
+            let _ = writeln!(io::stderr(), "{}", json!({ "error": fields }));
         } else {
             self.note(message);
         }
@@ -70,7 +72,8 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && json {
         let message = error.to_string();
         let message = message.trim_start_matches("error: ").trim_end();
-        Printer::new(true).complain("usage", message);
+        let fields = json!({ "code": "usage", "message": message });
+        Printer::new(true).complain(&fields, message);
     } else {
         let _ = error.print();
     }

@@ -9,7 +9,7 @@ use parlor_common::identity::ServerKey;
 use parlor_common::link::ServerAddress;
 use parlor_common::quic::{ALPN_RENDEZVOUS, Transport};
 use parlor_common::wire::frame;
-use parlor_common::wire::rendezvous::{Event, MAX_EVENT, MAX_REPLY, Request};
+use parlor_common::wire::rendezvous::{Event, MAX_EVENT, MAX_REPLY, Request, Ticket};
 use quinn::{Connection, ConnectionError, ReadError, TransportErrorCode, VarInt, WriteError};
 use thiserror::Error;
 use tokio::net::lookup_host;
@@ -36,6 +36,9 @@ const MAX_ADDRESSES: usize = 8;
 
 /// A request, from its first byte to the last of its reply.
 pub(super) const REPLY_TIME: Duration = Duration::from_secs(10);
+
+/// The same for a request that has a mail sent: the rendezvous gives that 20 seconds.
+const MAIL_REPLY_TIME: Duration = Duration::from_secs(30);
 
 /// A server that has ended its events closes the connection within this time.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
@@ -225,7 +228,15 @@ pub(super) async fn exchange(
         let reply = FrameReader::new(incoming, MAX_REPLY).next().await?;
         reply.ok_or(ExchangeError::NoReply)
     };
-    timeout(REPLY_TIME, exchange).await.map_err(|_| ExchangeError::TooLate)?
+    timeout(reply_time(request), exchange).await.map_err(|_| ExchangeError::TooLate)?
+}
+
+fn reply_time(request: &Request) -> Duration {
+    let Request::RegisterStart { ticket: Some(Ticket::Email { code: None, .. }), .. } = request
+    else {
+        return REPLY_TIME;
+    };
+    MAIL_REPLY_TIME
 }
 
 /// Passes events on until they end, and judges why they did.

@@ -31,6 +31,8 @@ pub(super) enum Phase {
     Connected,
     /// Signed in: the rendezvous knows this device.
     SignedIn,
+    /// Connected, and the rendezvous does not know this device, or does not any more.
+    NotKnown,
 }
 
 /// The connection's state. `P` is what a reply is for.
@@ -88,6 +90,13 @@ impl<P> Rendezvous<P> {
         self.phase = Phase::SignedIn;
         self.tries = 0;
         self.told = false;
+    }
+
+    /// The rendezvous does not know this device: nothing is asked until this connection has ended
+    /// and another one is welcomed. Returns what awaited replies.
+    pub(super) fn not_known(&mut self) -> Vec<P> {
+        self.phase = Phase::NotKnown;
+        std::mem::take(&mut self.pending).into_values().collect()
     }
 
     /// The rendezvous says that it will stop.
@@ -150,7 +159,7 @@ impl<P> Rendezvous<P> {
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Down(at) => Some(at),
-            Phase::Connecting | Phase::Connected | Phase::SignedIn => None,
+            Phase::Connecting | Phase::Connected | Phase::SignedIn | Phase::NotKnown => None,
         }
     }
 }

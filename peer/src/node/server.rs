@@ -154,7 +154,7 @@ impl Node {
                 if name.as_ref() == Some(&self.me.name) {
                     self.sign_in();
                 } else {
-                    self.server_lost(ServerDown::UnknownDevice, now, rng);
+                    self.not_known();
                 }
             }
             ServerEvent::Presence(presence) => self.presence(presence),
@@ -163,13 +163,13 @@ impl Node {
             ServerEvent::NewDevice {} => self.look_up_oneself(),
             ServerEvent::Replaced {} => self.events.push_back(Event::Replaced),
             ServerEvent::Stopping {} => self.rendezvous.will_stop(),
-            ServerEvent::AccountChanged { change } => self.account_changed(change, now, rng),
+            ServerEvent::AccountChanged { change } => self.account_changed(change),
             ServerEvent::Unknown => {}
         }
     }
 
     /// Some changes leave this device without an account.
-    fn account_changed(&mut self, change: AccountChange, now: Now, rng: &mut dyn CryptoRng) {
+    fn account_changed(&mut self, change: AccountChange) {
         match change {
             AccountChange::Password | AccountChange::Recovered => {
                 self.events.push_back(Event::AccountChanged(change));
@@ -179,7 +179,7 @@ impl Node {
             | AccountChange::Disabled
             | AccountChange::Rekeyed => {
                 self.events.push_back(Event::AccountChanged(change));
-                self.server_lost(ServerDown::UnknownDevice, now, rng);
+                self.not_known();
             }
             AccountChange::Unknown => {}
         }
@@ -227,10 +227,21 @@ impl Node {
 
     pub(super) fn server_lost(&mut self, reason: ServerDown, now: Now, rng: &mut dyn CryptoRng) {
         let eager = !self.outbox.contacts().is_empty();
+        let unanswered = self.rendezvous.down(reason, eager, now.timer, rng);
+        self.signed_out(reason, &unanswered);
+    }
+
+    /// The rendezvous does not know this device, or does not any more.
+    fn not_known(&mut self) {
+        let unanswered = self.rendezvous.not_known();
+        self.signed_out(ServerDown::UnknownDevice, &unanswered);
+    }
+
+    fn signed_out(&mut self, reason: ServerDown, unanswered: &[Purpose]) {
         let told_offline = self.sign_in.told_offline;
         self.sign_in = SignIn { told_offline: true, ..SignIn::default() };
-        for purpose in self.rendezvous.down(reason, eager, now.timer, rng) {
-            self.unanswered(&purpose);
+        for purpose in unanswered {
+            self.unanswered(purpose);
         }
         self.observed = None;
         let names: Vec<_> = self.contacts.names().cloned().collect();

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use parlor::node::record::{Change, Identity};
+use parlor::profile::Home;
+use parlor_common::device_list::SignedDeviceList;
 use parlor_rendezvous::Rendezvous;
 use parlor_rendezvous::config::{Config, DataPlace, Registration};
 use parlor_rendezvous::limits::Limits;
@@ -215,6 +218,54 @@ fn a_new_account_key_holds_contacts_until_they_accept_it() {
     assert_eq!(recovered.code, 0, "{recovered:?}");
 }
 
+/// A profile as a process left it that had asked for a new account key and ended before the answer.
+fn ended_midway(stage: &Stage, devices: SignedDeviceList) {
+    let mut store = Home::new(stage.path("alice")).lock("a test").unwrap().open().unwrap();
+    store.commit(&[Change::PutRekeying(Box::new(devices))]).unwrap();
+}
+
+fn identity(stage: &Stage, home: &str) -> Identity {
+    Home::new(stage.path(home)).open_read_only().unwrap().identity().unwrap()
+}
+
+#[test]
+fn a_new_account_key_that_was_asked_for_is_settled_at_the_next_start() {
+    let mut stage = Stage::open();
+    stage.register("alice");
+    let before = identity(&stage, "alice");
+    fs::create_dir(stage.path("copy")).unwrap();
+    for file in ["profile.db", "profile.key"] {
+        fs::copy(stage.path("alice").join(file), stage.path("copy").join(file)).unwrap();
+    }
+    let rekeyed = stage.with_password("alice", &["account", "rekey", "--yes"], "password");
+    assert_eq!(rekeyed.code, 0, "{rekeyed:?}");
+    let after = identity(&stage, "alice");
+    assert_ne!(before.account_key, after.account_key);
+
+    // The rendezvous has it, and the profile did not hear that.
+    fs::remove_dir_all(stage.path("alice")).unwrap();
+    fs::rename(stage.path("copy"), stage.path("alice")).unwrap();
+    ended_midway(&stage, after.devices.clone());
+    assert_eq!(identity(&stage, "alice").account_key, before.account_key);
+    let asked = stage.run("alice", &["contact", "add", "nobody", "--json"]);
+    assert_eq!(code(&asked), "unknown_user", "{asked:?}");
+    assert_eq!(identity(&stage, "alice").account_key, after.account_key);
+
+    // The rendezvous does not have it.
+    ended_midway(&stage, before.devices);
+    let asked = stage.run("alice", &["contact", "add", "nobody", "--json"]);
+    assert_eq!(code(&asked), "unknown_user", "{asked:?}");
+    assert_eq!(identity(&stage, "alice").account_key, after.account_key);
+    let reader = Home::new(stage.path("alice")).open_read_only().unwrap();
+    assert_eq!(reader.rekeying().unwrap(), None);
+
+    // Whether it does cannot be known.
+    ended_midway(&stage, after.devices);
+    stage.stop_rendezvous();
+    assert_eq!(stage.run("alice", &["send", "bob", "hi"]).code, 4);
+    assert_eq!(stage.run("alice", &["whoami"]).code, 0);
+}
+
 #[test]
 fn nothing_of_a_blocked_contact_arrives_and_they_are_not_told() {
     let stage = Stage::open();
@@ -301,7 +352,7 @@ fn closed(stage: &Stage) -> (Runtime, Rendezvous) {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (_, at) = stage.link.split_once('@').unwrap();
     let config = Config {
-        registration: Some(Registration::Invite),
+        registration: Registration::Invite,
         listen: at.parse().unwrap(),
         data: DataPlace::Folder(stage.path("rendezvous")),
         limits: Limits { invitations_per_user: 2, ..Limits::default() },

@@ -7,7 +7,7 @@ use parlor_common::id::DeviceId;
 use parlor_common::identity::ServerKey;
 use parlor_common::wire::rendezvous::{
     AccountChange, Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_REQUEST,
-    RegisterStarted, Registration, Request,
+    RegisterStarted, Registration as Registering, Request, Ticket,
 };
 use parlor_common::wire::{FrameDecoder, frame};
 use quinn::{Connection, ConnectionError, RecvStream};
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 use crate::admin::{AdminAnswer, AdminReply, AdminRequest, UserChange};
+use crate::config::{EmailSettings, Registration, Settings};
 use crate::limits::Limits;
 use crate::opaque::{Binding, client};
 use crate::server::testing::{PASSWORD, card, first_list, name, parse_reply, secret};
@@ -116,7 +117,7 @@ impl Client {
             Request::RegisterStart { name: as_name.clone(), message: message.into(), ticket: None };
         let RegisterStarted { message, .. } = self.call(&request).await.unwrap();
         let (upload, _) = state.finish(PASSWORD, &message.0, &as_name, &self.server, rng);
-        let registration = Registration {
+        let registration = Registering {
             upload: upload.into(),
             devices: first_list(as_name.as_str(), device),
             account_box: vec![7].into(),
@@ -387,10 +388,37 @@ async fn a_client_that_does_not_take_its_last_events_is_closed_without() {
 
 #[tokio::test]
 async fn nobody_opens_a_server_to_strangers_by_leaving_a_line_out() {
-    let listen = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let config = Config { registration: None, listen, ..Config::in_memory() };
-    let refused = Rendezvous::start(&config).unwrap_err();
-    assert!(refused.to_string().contains("registration = \"open\""), "{refused}");
+    let beyond = Settings { listen: Some("[::]:4433".parse().unwrap()), ..Settings::default() };
+    let registration = beyond.into_config().unwrap().registration;
+    let server = Rendezvous::start(&Config { registration, ..Config::in_memory() }).unwrap();
+    let client = connect(&server, 1).await;
+    let refused = client.call::<RegisterStarted>(&register_start(None)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvitationNeeded);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_mail_hears_that_it_did_not_leave() {
+    // Nobody listens there once the socket is gone.
+    let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let smtp = format!("smtp://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let email = EmailSettings {
+        smtp: Some(smtp.parse().unwrap()),
+        from: Some("p@chat.example".parse().unwrap()),
+        ..EmailSettings::default()
+    };
+    let (registration, email) = (Registration::Email, Some(email.into_email().unwrap()));
+    let config = Config { registration, email, ..Config::in_memory() };
+    let server = Rendezvous::start(&config).unwrap();
+    let client = connect(&server, 1).await;
+    let ticket = Ticket::Email { address: "x@isb.nu.edu.pk".to_owned(), code: None };
+    let request = register_start(Some(ticket));
+    let refused = client.call::<RegisterStarted>(&request).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::MailFailed);
+}
+
+fn register_start(ticket: Option<Ticket>) -> Request {
+    Request::RegisterStart { name: name("alice"), message: vec![].into(), ticket }
 }
 
 #[tokio::test]

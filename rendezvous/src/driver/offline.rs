@@ -5,7 +5,7 @@ use rand::rngs::{StdRng, SysRng};
 
 use super::{Kept, StartError, now, params};
 use crate::admin::{AdminReply, AdminRequest};
-use crate::config::{Config, Registration};
+use crate::config::Config;
 use crate::folder::DataFolder;
 use crate::server::{AdminId, Loopback, Output, Server};
 use crate::store::Store;
@@ -29,8 +29,7 @@ impl Offline {
         let Kept { folder, store, keys, opaque } =
             Kept::open(&config.data, DataFolder::open, &mut rng)?;
         // Nobody registers meanwhile.
-        let registration = Registration::Invite;
-        let server = Server::new(params(config, registration, &keys, opaque, &mut rng));
+        let server = Server::new(params(config, None, &keys, opaque, &mut rng));
         Ok(Self { server, store, bus: Loopback::default(), rng, _folder: folder })
     }
 
@@ -46,6 +45,7 @@ impl Offline {
             | Output::Publish(_)
             | Output::Reply { .. }
             | Output::Event { .. }
+            | Output::Mail { .. }
             | Output::Close { .. } => None,
         })
     }

@@ -11,9 +11,11 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::close;
+use super::mail::Mailer;
 use super::{MAX_INPUTS, now};
 use crate::admin::{AdminReply, AdminRequest};
-use crate::server::{AdminId, CloseReason, ConnId, Loopback, Output, Server, StreamId};
+use crate::email::{Mail, NotSent};
+use crate::server::{AdminId, CloseReason, ConnId, Loopback, MailId, Output, Server, StreamId};
 use crate::store::Store;
 use crate::turn::settle;
 
@@ -43,6 +45,10 @@ pub(super) enum Input {
     Disconnected {
         conn: ConnId,
     },
+    Mailed {
+        id: MailId,
+        result: Result<(), NotSent>,
+    },
     /// Who runs the server asks something.
     Admin {
         request: AdminRequest,
@@ -65,6 +71,7 @@ pub(super) struct Turns {
     store: Store,
     bus: Loopback,
     rng: StdRng,
+    mailer: Option<Mailer>,
     clients: BTreeMap<ConnId, Client>,
     replies: BTreeMap<(ConnId, StreamId), oneshot::Sender<Vec<u8>>>,
     admins: BTreeMap<AdminId, oneshot::Sender<AdminReply>>,
@@ -72,12 +79,13 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(server: Server, store: Store, rng: StdRng) -> Self {
+    pub(super) fn new(server: Server, store: Store, rng: StdRng, mailer: Option<Mailer>) -> Self {
         Self {
             server,
             store,
             bus: Loopback::default(),
             rng,
+            mailer,
             clients: BTreeMap::new(),
             replies: BTreeMap::new(),
             admins: BTreeMap::new(),
@@ -137,6 +145,7 @@ impl Turns {
                 self.forget(conn);
                 self.server.handle_disconnected(conn, now);
             }
+            Input::Mailed { id, result } => self.server.handle_mailed(id, result, now),
             Input::Admin { request, reply } => {
                 self.last_admin += 1;
                 let id = AdminId(self.last_admin);
@@ -155,12 +164,20 @@ impl Turns {
                 Output::Close { conn, reason } => {
                     self.disconnect(conn, reason);
                 }
+                Output::Mail { id, mail } => self.mail(id, mail),
                 Output::Admin { id, reply } => {
                     // Who asked may have left meanwhile.
                     let _ = self.admins.remove(&id).map(|asker| asker.send(reply));
                 }
                 Output::Query(..) | Output::Publish(_) => {} // settled
             }
+        }
+    }
+
+    fn mail(&self, id: MailId, mail: Mail) {
+        // Without one the core lets nobody in by e-mail.
+        if let Some(mailer) = &self.mailer {
+            mailer.send(id, mail);
         }
     }
 

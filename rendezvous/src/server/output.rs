@@ -5,6 +5,7 @@ use std::fmt;
 use super::bus::Notice;
 use super::query::Query;
 use crate::admin::AdminReply;
+use crate::email::Mail;
 
 /// Defines a number that one side counts up and the other only gives back.
 macro_rules! counted {
@@ -41,6 +42,11 @@ counted! {
     QueryId
 }
 
+counted! {
+    /// A mail, counted up by the core.
+    MailId
+}
+
 /// Where a request came from and its reply goes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Asker {
@@ -56,6 +62,13 @@ pub enum Output {
     /// Let every node hear it, and bring what is heard to
     /// [`Server::handle_notice`](super::Server).
     Publish(Notice),
+    /// Send a mail, and tell [`Server::handle_mailed`](super::Server) whether it left.
+    Mail {
+        /// Which.
+        id: MailId,
+        /// To whom, and its text.
+        mail: Mail,
+    },
     /// Write the reply to a request: JSON, without its frame.
     Reply {
         /// The request's connection.

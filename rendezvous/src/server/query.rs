@@ -16,8 +16,9 @@ use parlor_common::wire::rendezvous::{
 
 use crate::admin::{KnownInvitation, User, UserChange, UserLine};
 use crate::audit::{AuditEvent, Entry, Page, Reason};
+use crate::email::{Address, EmailCodeHash};
 use crate::invitation::{InvitationHash, InvitationId};
-use crate::limits::{ContactLimits, Limits, PrekeyLimits};
+use crate::limits::{ContactLimits, Limits, MailLimits, PrekeyLimits};
 use crate::opaque::{CredentialId, Known, Record};
 use crate::server::Source;
 
@@ -31,6 +32,11 @@ pub enum Query {
     },
     /// Create an account unless its name or its device is taken. [`Answer::Created`].
     CreateAccount(Box<NewAccount>),
+    /// Keep a code for an address, in place of the one before, and count its mail; unless the name
+    /// is taken or too many mails have left. [`Answer::EmailCodeAsked`].
+    AskEmailCode(Box<EmailCodeAsked>),
+    /// Take a code back whose mail did not leave, and the count of it. [`Answer::MailTakenBack`].
+    TakeMailBack(Box<UnsentMail>),
     /// Count a registration that begins. [`Answer::RegistrationStarted`].
     StartRegistration(Box<RegistrationStart>),
     /// Count a try to log in, and hand out what it is judged by. [`Answer::LoginStarted`].
@@ -229,6 +235,8 @@ impl Query {
     pub const fn is_write(&self) -> bool {
         match self {
             Self::CreateAccount(_)
+            | Self::AskEmailCode(_)
+            | Self::TakeMailBack(_)
             | Self::StartRegistration(_)
             | Self::StartLogin(_)
             | Self::FinishLogin(_)
@@ -277,6 +285,10 @@ pub enum Answer {
     Device(Option<KnownDevice>),
     /// Whether the account was created.
     Created(Creation),
+    /// Whether the code may be mailed.
+    EmailCodeAsked(CodeAsking),
+    /// It is as if there had been no mail.
+    MailTakenBack,
     /// A refusal is written down, or is one too many.
     RefusalRecorded,
     /// Until when no registration may begin; absent if this one may.
@@ -429,6 +441,61 @@ pub enum Admission {
     Open,
     /// An invitation.
     Invitation(InvitationHash),
+    /// A code that was mailed to an address.
+    Email(EmailCodeTried),
+}
+
+/// A code that somebody says was mailed to an address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EmailCodeTried {
+    /// The address.
+    pub address: Address,
+    /// Of the code.
+    pub hash: EmailCodeHash,
+    /// Wrong codes after which the right one is refused, too.
+    pub max_attempts: u32,
+}
+
+/// A wish for a code by e-mail.
+#[derive(Debug)]
+pub struct EmailCodeAsked {
+    /// The name that is to be registered.
+    pub name: Username,
+    /// Where to.
+    pub address: Address,
+    /// Of the code.
+    pub hash: EmailCodeHash,
+    /// Until when the code is good.
+    pub expires_at: Timestamp,
+    /// From where.
+    pub origin: Origin,
+    /// How many mails are too many.
+    pub limits: MailLimits,
+}
+
+/// What became of a wish for a code.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CodeAsking {
+    /// The code is kept and the mail counted: it may leave.
+    Kept,
+    /// There is, or was, an account of that name.
+    NameTaken,
+    /// Too many mails have left: to the address, to its domain or in all.
+    TooMany {
+        /// When the next one may leave.
+        until: Timestamp,
+    },
+}
+
+/// A mail that did not leave.
+#[derive(Debug)]
+pub struct UnsentMail {
+    /// To whom it was.
+    pub address: Address,
+    /// Of the code in it.
+    pub hash: EmailCodeHash,
+    /// What is written down of that.
+    pub entry: Entry,
 }
 
 /// A new password.
@@ -535,6 +602,8 @@ pub enum Creation {
     NameTaken,
     /// The invitation is none, or is used up, expired or revoked.
     BadInvitation,
+    /// The code is not the one that was mailed, or its time or its tries are over.
+    BadEmailCode,
 }
 
 /// What the server keeps to check a password that it never sees.

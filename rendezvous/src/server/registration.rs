@@ -13,6 +13,7 @@ use rand::CryptoRng;
 
 use super::connections::Identity;
 use super::devices::bad_list;
+use super::email::{bad_email_code, email_needed};
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
 use super::query::{Admission, Answer, Creation, NewAccount, Query, RegistrationStart};
@@ -20,11 +21,21 @@ use super::reply::{Handled, done, malformed, ok, refusal, too_fast, unavailable}
 use super::{After, Server};
 use crate::audit::{AuditEvent, Reason};
 use crate::config::Registration;
+use crate::email::Address;
 use crate::invitation::InvitationCode;
 use crate::opaque::{CredentialId, finish_registration};
 
 /// A sealed account key has at most this many bytes: a key, a nonce, a tag and room for a version.
 const MAX_BOX: usize = 1024;
+
+/// Where a wish to register leads.
+#[derive(Debug)]
+pub(super) enum Entrance {
+    /// To the rest of the registration; the store judges this once it is there.
+    Admission(Admission),
+    /// To a mail with a code, and no further.
+    CodeByMail(Address),
+}
 
 impl Server {
     /// First flight of a registration. Whether the name is taken is not even looked up.
@@ -35,28 +46,34 @@ impl Server {
         message: Vec<u8>,
         now: Timestamp,
     ) -> Handled {
-        let admission = match self.admission(ticket) {
-            Ok(admission) => admission,
+        let entrance = match self.entrance(ticket) {
+            Ok(entrance) => entrance,
             Err(error) => return Err(self.turned_away(asker, name, error, now)),
         };
         let (origin, limits) = (self.origin(asker, now)?, self.params.limits);
         let start = RegistrationStart { name: name.clone(), origin, limits };
-        let after = After::RegisterStart { name, message, admission };
+        let after = After::RegisterStart { name, message, entrance };
         self.ask(asker, Query::StartRegistration(Box::new(start)), after)
     }
 
     pub(super) fn register_started(
         &mut self,
         asker: Asker,
-        (name, admission): (Username, Admission),
+        (name, entrance): (Username, Entrance),
         message: &[u8],
         answer: &Answer,
-        rng: &mut dyn CryptoRng,
+        (now, rng): (Timestamp, &mut dyn CryptoRng),
     ) -> Handled {
         let Answer::RegistrationStarted(until) = answer else { return Err(unavailable()) };
         if let Some(until) = *until {
             return Err(too_fast("too many registrations; try again later", until));
         }
+        let admission = match entrance {
+            Entrance::Admission(admission) => admission,
+            Entrance::CodeByMail(address) => {
+                return self.mail_code(asker, name, address, now, rng);
+            }
+        };
         let credential = CredentialId::draw(rng);
         let started = self.params.opaque.start_registration(message, &credential);
         let message = started.map_err(|_| bad_opaque())?.into();
@@ -64,16 +81,23 @@ impl Server {
         ok(RegisterStarted { message, argon2: Argon2Params::DEFAULT })
     }
 
-    /// What a newcomer shows, as the store judges it once the rest is there.
-    fn admission(&self, ticket: Option<Ticket>) -> Result<Admission, ErrorReply> {
-        match (self.params.registration, ticket) {
-            (Registration::Open, _) => Ok(Admission::Open),
+    /// What a newcomer shows, or what becomes of who has nothing to show yet.
+    fn entrance(&self, ticket: Option<Ticket>) -> Result<Entrance, ErrorReply> {
+        let admission = match (self.params.registration, ticket) {
+            (Registration::Open, _) => Admission::Open,
             (Registration::Invite, Some(Ticket::Invite { code })) => {
                 let code: InvitationCode = code.parse().map_err(|_| bad_invitation())?;
-                Ok(Admission::Invitation(code.hash()))
+                Admission::Invitation(code.hash())
             }
-            (Registration::Invite, _) => Err(invitation_needed()),
-        }
+            (Registration::Invite, _) => return Err(invitation_needed()),
+            (Registration::Email, Some(Ticket::Email { address, code })) => {
+                let address = self.mailable(&address)?;
+                let Some(code) = code else { return Ok(Entrance::CodeByMail(address)) };
+                Admission::Email(self.email_code(address, &code)?)
+            }
+            (Registration::Email, _) => return Err(email_needed()),
+        };
+        Ok(Entrance::Admission(admission))
     }
 
     /// Writes down that somebody was not let in.
@@ -135,13 +159,12 @@ impl Server {
                 self.sign_in(asker.conn, identity);
                 done()
             }
-            Creation::NameTaken => {
-                Err(refusal(ErrorCode::NameTaken, "that name is taken; choose another"))
-            }
+            Creation::NameTaken => Err(name_taken()),
             Creation::DeviceTaken => Err(bad_list(
                 "this device belongs to another account; register with a new device key",
             )),
             Creation::BadInvitation => Err(bad_invitation()),
+            Creation::BadEmailCode => Err(bad_email_code()),
         }
     }
 
@@ -174,6 +197,10 @@ pub(super) fn check_box(sealed: &Blob) -> Result<(), ErrorReply> {
         return Err(malformed("a sealed account key is too long"));
     }
     Ok(())
+}
+
+pub(super) fn name_taken() -> ErrorReply {
+    refusal(ErrorCode::NameTaken, "that name is taken; choose another")
 }
 
 fn bad_invitation() -> ErrorReply {

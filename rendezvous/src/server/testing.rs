@@ -20,12 +20,13 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::{
-    AdminId, Bus, CloseReason, ConnId, Loopback, NodeId, Output, Query, QueryId, Server,
+    AdminId, Bus, CloseReason, ConnId, Loopback, MailId, NodeId, Output, Query, QueryId, Server,
     ServerParams, StreamId,
 };
 use crate::admin::{AdminAnswer, AdminErrorCode, AdminReply, AdminRequest, PAGE, UserChange};
 use crate::audit::Row;
 use crate::config::Registration as Policy;
+use crate::email::{Mail, NotSent};
 use crate::limits::Limits;
 use crate::opaque::{Binding, OpaqueSetup, client};
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub(super) struct World {
     events: BTreeMap<ConnId, Vec<Event>>,
     closed: BTreeMap<ConnId, CloseReason>,
     replies: BTreeMap<(ConnId, StreamId), Vec<u8>>,
+    mails: Vec<(MailId, Mail)>,
     admin: Option<AdminReply>,
 }
 
@@ -90,6 +92,7 @@ impl World {
             events: BTreeMap::new(),
             closed: BTreeMap::new(),
             replies: BTreeMap::new(),
+            mails: Vec::new(),
             admin: None,
         }
     }
@@ -135,6 +138,7 @@ impl World {
                 Output::Close { conn, reason } => {
                     self.closed.insert(conn, reason);
                 }
+                Output::Mail { id, mail } => self.mails.push((id, mail)),
             }
         }
     }
@@ -173,6 +177,17 @@ impl World {
 
     pub(super) fn refused(&mut self, conn: ConnId, request: &Request) -> ErrorCode {
         self.try_call::<serde_json::Value>(conn, request).unwrap_err().code
+    }
+
+    /// The mails since the last look.
+    pub(super) fn mails(&mut self) -> Vec<(MailId, Mail)> {
+        std::mem::take(&mut self.mails)
+    }
+
+    /// Tells the server what became of a mail.
+    pub(super) fn mailed(&mut self, id: MailId, result: Result<(), NotSent>) {
+        self.server.handle_mailed(id, result, self.now);
+        self.settle();
     }
 
     /// Asks as who runs the server.
@@ -368,6 +383,7 @@ pub(super) fn params() -> ServerParams {
         next_key_hash: [8; 32],
         opaque: OpaqueSetup::generate(&mut StdRng::from_seed([1; 32])),
         registration: Policy::Open,
+        email: None,
         limits: Limits::default(),
         node: NodeId(1),
     }

@@ -76,5 +76,6 @@ pub(super) fn tidy(db: &dyn Interfaces, tidying: &Tidying) -> Result<Tidied, Que
         None => 0,
     };
     let invitations = db.forget_invitations(tidying.at - EXPIRED_INVITATIONS_KEPT)?;
+    db.forget_email_codes(tidying.at)?;
     Ok(Tidied { audit_rows, invitations })
 }

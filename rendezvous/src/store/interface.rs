@@ -18,12 +18,13 @@ use thiserror::Error;
 use crate::admin::{KnownInvitation, User, UserLine};
 use crate::audit::{Entry, Page, Row};
 use crate::bucket::Bucket;
+use crate::email::{Address, EmailCodeHash};
 use crate::guard::Tries;
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, InvitationMade, KnownDevice, MutualContacts, NamedDevice, NewAccount,
-    PasswordChange, PrekeysPut, Query, QueryId, Rekey, Taking,
+    Credentials, EmailCodeAsked, EmailCodeTried, InvitationMade, KnownDevice, MutualContacts,
+    NamedDevice, NewAccount, PasswordChange, PrekeysPut, Query, QueryId, Rekey, Taking,
 };
 
 /// Why a query was not answered.
@@ -75,7 +76,17 @@ pub trait Database: fmt::Debug + Send {
 
 /// Every interface together, within a transaction.
 pub trait Interfaces:
-    Accounts + Devices + Users + Invitations + Prekeys + Contacts + Blocks + HeldItems + Audit + Guard
+    Accounts
+    + Devices
+    + Users
+    + Invitations
+    + EmailCodes
+    + Prekeys
+    + Contacts
+    + Blocks
+    + HeldItems
+    + Audit
+    + Guard
 {
 }
 
@@ -84,6 +95,7 @@ impl<T> Interfaces for T where
         + Devices
         + Users
         + Invitations
+        + EmailCodes
         + Prekeys
         + Contacts
         + Blocks
@@ -97,6 +109,9 @@ impl<T> Interfaces for T where
 pub trait Accounts {
     /// Creates an account unless its name or its device is taken.
     fn create(&self, account: &NewAccount) -> Result<Creation, QueryError>;
+
+    /// Whether nobody has a name, nor had it.
+    fn is_free(&self, name: &Username) -> Result<bool, QueryError>;
 
     /// What is needed to start a login.
     fn credentials(&self, name: &Username) -> Result<Option<Box<Credentials>>, QueryError>;
@@ -306,4 +321,26 @@ pub trait Invitations {
 
     /// Forgets the invitations that expired before `before`. Returns how many.
     fn forget_invitations(&self, before: Timestamp) -> Result<u64, QueryError>;
+}
+
+/// Codes that are mailed to addresses: an address has one at most, which is good once, for a while
+/// and for a few tries; and mails, of which so many leave in 24 hours. Addresses that differ in
+/// case alone are one.
+pub trait EmailCodes {
+    /// Keeps a code in place of the one before, and counts its mail; or says until when too many
+    /// have left.
+    fn keep_email_code(&self, asked: &EmailCodeAsked) -> Result<Option<Timestamp>, QueryError>;
+
+    /// Forgets a code whose mail did not leave, if it is still the address', and does not count
+    /// the mail.
+    fn take_mail_back(&self, address: &Address, hash: &EmailCodeHash) -> Result<(), QueryError>;
+
+    /// Whether a code is the address' and good at `at`. A wrong one is counted.
+    fn try_email_code(&self, tried: &EmailCodeTried, at: Timestamp) -> Result<bool, QueryError>;
+
+    /// Forgets the code of an address: it was used.
+    fn use_email_code(&self, address: &Address) -> Result<(), QueryError>;
+
+    /// Forgets codes whose time is over, and counts of mails of another day.
+    fn forget_email_codes(&self, at: Timestamp) -> Result<(), QueryError>;
 }

@@ -5,6 +5,7 @@ mod audit;
 mod blocks;
 mod contacts;
 mod day;
+mod email_codes;
 mod held;
 mod invitations;
 mod prekeys;

@@ -79,6 +79,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "card", run: signed::card, seeds: signed::card_seeds },
     Target { name: "content", run: sealed::content, seeds: sealed::content_seeds },
     Target { name: "device-list", run: signed::device_list, seeds: signed::device_list_seeds },
+    Target { name: "email-address", run: text::email_address, seeds: text::email_address_seeds },
     Target { name: "envelope", run: wire::envelope, seeds: wire::envelope_seeds },
     Target { name: "event", run: wire::event, seeds: wire::event_seeds },
     Target {
@@ -94,6 +95,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frames", run: wire::frames, seeds: wire::frames_seeds },
     Target { name: "invitation", run: admin::invitation, seeds: admin::invitation_seeds },
     Target { name: "link", run: text::link, seeds: text::link_seeds },
+    Target { name: "mail-template", run: text::mail_template, seeds: text::mail_template_seeds },
     Target { name: "offer", run: signed::offer, seeds: signed::offer_seeds },
     Target { name: "opaque-of-client", run: opaque::of_client, seeds: opaque::of_client_seeds },
     Target { name: "opaque-of-server", run: opaque::of_server, seeds: opaque::of_server_seeds },

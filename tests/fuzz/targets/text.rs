@@ -3,6 +3,7 @@
 use parlor_common::id::Username;
 use parlor_common::link::Link;
 use parlor_common::visible::Visible;
+use parlor_rendezvous::email::{Address, EmailCode, Filled, Template};
 
 use super::{Outcome, Seed, people, refused, taken};
 
@@ -48,6 +49,62 @@ pub(super) fn username_seeds() -> Vec<Seed> {
         refused("starts-with-digit", "9lives"),
         refused("path", "../../x"),
         refused("look-alike", "\u{430}lice"),
+    ]
+}
+
+/// An e-mail address: whatever is taken is one line of printable ASCII, and nothing else reads the
+/// same.
+pub(super) fn email_address(bytes: &[u8]) -> Outcome {
+    let Ok(text) = str::from_utf8(bytes) else { return Outcome::Refused };
+    let Ok(address) = text.parse::<Address>() else { return Outcome::Refused };
+    let written = address.to_string();
+    assert!(written.len() <= 254 && written.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    let (_, domain) = written.rsplit_once('@').expect("an address has an @");
+    assert_eq!(domain, address.domain().as_str());
+    assert_eq!(domain.parse().as_ref(), Ok(address.domain()));
+    assert_eq!(written.parse(), Ok(address));
+    Outcome::Taken
+}
+
+pub(super) fn email_address_seeds() -> Vec<Seed> {
+    vec![
+        taken("plain", "x@isb.nu.edu.pk"),
+        taken("upper-case", "First.Last+tag@ISB.NU.EDU.PK"),
+        taken("quoted", r#""a@isb.nu.edu.pk\" b"@evil.example"#),
+        taken("quoted-without-need", "\"x\"@isb.nu.edu.pk"),
+        taken("international", "x@bücher.example"),
+        taken("look-alike", "x@i\u{455}b.nu.edu.pk"),
+        taken("full-width", "x@\u{ff49}sb\u{3002}nu.edu.pk"),
+        refused("header", "x@isb.nu.edu.pk\r\nBcc: y@evil.example"),
+        refused("display-name", "X <x@isb.nu.edu.pk>"),
+        refused("comment", "x(y)@isb.nu.edu.pk"),
+        refused("literal", "x@[IPv6:::1]"),
+        refused("root", "x@isb.nu.edu.pk."),
+        refused("bad-punycode", "x@xn--a.example"),
+    ]
+}
+
+/// The template of a mail: whatever it is, the code is alone on the first line.
+pub(super) fn mail_template(bytes: &[u8]) -> Outcome {
+    let Ok(text) = str::from_utf8(bytes) else { return Outcome::Refused };
+    let Ok(template) = text.parse::<Template>() else { return Outcome::Refused };
+    let code: EmailCode = "ABCD-EFGH".parse().expect("it is a code");
+    let name = "alice".parse().expect("it is a name");
+    let filled = template.fill(Filled { code: &code, name: &name, server: "chat.example" });
+    assert_eq!(filled.split('\n').next(), Some("ABCD-EFGH"));
+    assert!(!filled.contains(|c: char| c.is_control() && c != '\n' && c != '\t'));
+    Outcome::Taken
+}
+
+pub(super) fn mail_template_seeds() -> Vec<Seed> {
+    vec![
+        taken("all", "{code}\n\nfor {name} at {server}: {code} }\n"),
+        taken("code", "{code}"),
+        taken("dos", "{code}\r\n\r\n{name}\r\n"),
+        refused("unknown", "{code}\n{password}"),
+        refused("unclosed", "{code}\n{name"),
+        refused("not-alone", "code: {code}\n"),
+        refused("escape", "{code}\n\u{1b}[2J"),
     ]
 }
 

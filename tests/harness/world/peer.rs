@@ -7,7 +7,7 @@ use std::time::Duration;
 use parlor::node::Node;
 use parlor::node::input::{Input, Intent, LinkId, LocalAddress, NetInput, Now, ServerDown, Token};
 use parlor::node::output::{Event, Transmit};
-use parlor::node::record::Identity;
+use parlor::node::record::{Change, Identity};
 use parlor::store::Store;
 use parlor_common::id::{Incarnation, Username};
 use parlor_common::identity::DeviceSecret;
@@ -215,6 +215,14 @@ impl World {
     /// What a peer has stored.
     pub fn store(&self, home: &str) -> &Store {
         &self.peer(home).store
+    }
+
+    /// Saves something in the store of a peer that does not run, as a command does.
+    pub(super) fn commit(&mut self, home: &str, change: Change) {
+        let id = self.id(home);
+        let peer = &mut self.peers[id.0];
+        assert!(peer.node.is_none(), "{home} is running");
+        peer.store.commit(&[change]).unwrap();
     }
 
     /// A peer's device key.

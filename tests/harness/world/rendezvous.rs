@@ -92,6 +92,7 @@ impl Rendezvous {
             next_key_hash: [7; 32],
             opaque: OpaqueSetup::from_bytes(&self.opaque).unwrap(),
             registration: Registration::Open,
+            email: None,
             limits: Limits::default(),
             node: NodeId::default(),
         }));
@@ -154,6 +155,7 @@ impl World {
         let Rendezvous { core: Some(core), store, bus, .. } = &mut self.server else { return };
         for output in settle(core, store, bus, date, &mut self.rng) {
             match output {
+                Output::Mail { .. } => unreachable!("nobody registers by e-mail"),
                 Output::Query(..) | Output::Publish(_) | Output::Admin { .. } => {
                     unreachable!("they are settled, or not asked")
                 }

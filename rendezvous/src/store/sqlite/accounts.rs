@@ -11,13 +11,18 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{QueryError, Tables, loaded, stored};
 use crate::opaque::{CredentialId, Record};
 use crate::server::{
-    Account, Creation, Credentials, KnownDevice, NamedDevice, NewAccount, PasswordChange, Rekey,
+    Account, Admission, Creation, Credentials, KnownDevice, NamedDevice, NewAccount,
+    PasswordChange, Rekey,
 };
 use crate::store::interface::{Accounts, Devices};
 
 impl Accounts for Tables<'_> {
     fn create(&self, account: &NewAccount) -> Result<Creation, QueryError> {
         create(self.0, account)
+    }
+
+    fn is_free(&self, name: &Username) -> Result<bool, QueryError> {
+        is_free(self.0, name)
     }
 
     fn credentials(&self, name: &Username) -> Result<Option<Box<Credentials>>, QueryError> {
@@ -121,7 +126,7 @@ pub(super) fn of_device(
 
 pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, QueryError> {
     let list = account.devices.list();
-    if find(db, &list.name)?.is_some() || is_retired(db, &list.name)? {
+    if !is_free(db, &list.name)? {
         return Ok(Creation::NameTaken);
     }
     for device in &list.devices {
@@ -132,8 +137,8 @@ pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, 
     let mut statement = db.prepare_cached(
         "INSERT INTO accounts (name, account_key, credential, record, memory_kib, passes, lanes,
                                account_box, recovery_box, devices, list_version, list_hash,
-                               created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                               created_at, email)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?;
     let id = statement.insert(params![
         list.name.as_str(),
@@ -149,11 +154,20 @@ pub(super) fn create(db: &Connection, account: &NewAccount) -> Result<Creation, 
         stored(list.version),
         list.hash().0,
         stored(account.origin.at.as_millis()),
+        email(&account.admission),
     ])?;
     for device in &list.devices {
         insert_device(db, AccountId(id), &device.key)?;
     }
     Ok(Creation::Created)
+}
+
+/// The address that let an account in.
+fn email(admission: &Admission) -> Option<String> {
+    match admission {
+        Admission::Open | Admission::Invitation(_) => None,
+        Admission::Email(tried) => Some(tried.address.to_string()),
+    }
 }
 
 fn insert_device(
@@ -333,6 +347,11 @@ fn replace_key(db: &Connection, rekey: &Rekey) -> Result<Option<Vec<DeviceKey>>,
         statement.execute(params![name, key, rekey.account_box.0, rekey.recovery_box.0])?;
     }
     Ok(left)
+}
+
+/// Whether nobody has a name, nor had it.
+fn is_free(db: &Connection, name: &Username) -> Result<bool, QueryError> {
+    Ok(find(db, name)?.is_none() && !is_retired(db, name)?)
 }
 
 fn is_retired(db: &Connection, name: &Username) -> Result<bool, QueryError> {
