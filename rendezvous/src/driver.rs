@@ -56,6 +56,10 @@ const MAX_INPUTS: usize = 1024;
 /// few small ones.
 const RECEIVE_WINDOW: u32 = 72 * 1024;
 
+/// Bytes of packets that wait for the server, as far as the system allows it (`net.core.rmem_max`
+/// on Linux): in a flood those of honest clients are lost with the others once it is full.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
 /// Bytes in flight to one connection: one reply of full size.
 const SEND_WINDOW: u64 = 1024 * 1024;
 
@@ -270,9 +274,18 @@ fn bind(
     transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW)).send_window(SEND_WINDOW);
     let server = quic::server_config(&keys.current, ALPN_RENDEZVOUS, transport)?;
     let socket = UdpSocket::bind(listen).map_err(&failed)?;
+    widen(&socket);
     let runtime = Arc::new(TokioRuntime);
     Endpoint::new(reset::endpoint_config(&keys.current), Some(server), socket, runtime)
         .map_err(failed)
+}
+
+/// Gives a socket room for more packets. It works without as well.
+fn widen(socket: &UdpSocket) {
+    #[cfg(unix)]
+    if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER) {
+        tracing::debug!(%error, "the receive buffer stays as it is");
+    }
 }
 
 /// Lets newcomers in, as far as there is room.

@@ -37,6 +37,8 @@ const USERS: usize = 4;
 const FLOODERS: u8 = 32;
 /// First packets of a flood of handshakes, sent again and again.
 const FLIGHTS: usize = 500;
+/// So many packets in a millisecond, at most: some 100 Mbit/s.
+const PACKETS: usize = 10;
 
 /// What the server is flooded with.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -166,9 +168,12 @@ fn flood_packets(
 ) -> std::io::Result<()> {
     loop {
         let socket = UdpSocket::bind((FLOODING, 0))?;
-        for packet in flights.iter().flatten() {
-            socket.send_to(packet, to)?;
-            sent.fetch_add(1, Ordering::Relaxed);
+        for flights in flights.chunks(PACKETS / 2) {
+            for packet in flights.iter().flatten() {
+                socket.send_to(packet, to)?;
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
