@@ -32,8 +32,13 @@ pub struct Limits {
     /// Milliseconds in which a handshake has ended: one that takes longer was given up by the
     /// client, or is none.
     pub handshake_timeout_ms: u64,
-    /// Handshakes that one source begins, apart for addresses that were proved; beyond them it has
-    /// to prove its address, and is refused.
+    /// Handshakes that one source begins without a proof of its address; beyond them it is asked
+    /// for one, as above.
+    pub unproved_handshakes_at_once: u32,
+    /// See `unproved_handshakes_at_once`.
+    pub unproved_handshakes_per_minute: u32,
+    /// Handshakes that one source begins from addresses that were proved; beyond them it is
+    /// refused.
     pub handshakes_at_once: u32,
     /// See `handshakes_at_once`.
     pub handshakes_per_minute: u32,
@@ -143,6 +148,8 @@ impl Default for Limits {
             handshakes: 1_000,
             handshakes_before_retry: 100,
             handshake_timeout_ms: 10_000,
+            unproved_handshakes_at_once: 100,
+            unproved_handshakes_per_minute: 1_200,
             handshakes_at_once: 3_000,
             handshakes_per_minute: 6_000,
             request_memory_mib: 64,
@@ -202,7 +209,13 @@ impl Limits {
         }
     }
 
-    /// How fast one source may begin handshakes.
+    /// How fast one source may begin handshakes without a proof of its address.
+    pub const fn unproved_handshakes(&self) -> Rate {
+        let per_minute = self.unproved_handshakes_per_minute;
+        Rate { at_once: self.unproved_handshakes_at_once, per_minute }
+    }
+
+    /// How fast one source may begin handshakes from addresses that were proved.
     pub const fn handshakes(&self) -> Rate {
         Rate { at_once: self.handshakes_at_once, per_minute: self.handshakes_per_minute }
     }
@@ -306,6 +319,8 @@ mod tests {
             "under_load_an_address_is_proved_by_a_retry_and_an_honest_client_comes_in",
         ),
         ("handshake_timeout_ms", LOOPBACK, "a_handshake_that_never_ends_is_cut_and_makes_room"),
+        ("unproved_handshakes_at_once", ADMISSION, UNPROVED),
+        ("unproved_handshakes_per_minute", ADMISSION, UNPROVED),
         ("handshakes_at_once", ADMISSION, HANDSHAKES),
         ("handshakes_per_minute", ADMISSION, HANDSHAKES),
         ("request_memory_mib", LOOPBACK, "large_requests_wait_for_room_and_small_ones_do_not"),
@@ -402,6 +417,7 @@ mod tests {
     const LOOKUPS: &str = "look_ups_have_their_bound_and_others_are_not_kept_from_theirs";
     const LOOPBACK: &str = "driver/loopback.rs";
     const OF_A_SOURCE: &str = "buckets_of_a_source_are_as_large_and_as_fast_as_it_is_configured";
+    const UNPROVED: &str = "who_forges_an_address_makes_its_owner_prove_it_and_no_more";
 
     #[test]
     fn each_limit_is_reached_by_a_test() {

@@ -48,6 +48,7 @@ pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
 pub fn unbounded() -> Limits {
     const MOST: u32 = 1_000_000;
     Limits {
+        unproved_handshakes_at_once: MOST,
         handshakes_at_once: MOST,
         requests_at_once: MOST,
         lookups_at_once: MOST,

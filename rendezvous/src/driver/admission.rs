@@ -108,7 +108,11 @@ impl Admission {
         }
         let from_source = counts.by_source.get(&source).map_or(0, |it| it.connections);
         let is_full = from_source >= self.limits.connections_per_source;
-        if is_full || counts.begun.draw((source, proof), self.limits.handshakes(), now).is_err() {
+        let rate = match proof {
+            Proof::None => self.limits.unproved_handshakes(),
+            Proof::Given => self.limits.handshakes(),
+        };
+        if is_full || counts.begun.draw((source, proof), rate, now).is_err() {
             return counts.too_many(ip, proof, now);
         }
         if counts.handshakes >= self.limits.handshakes_before_retry && proof == Proof::None {
@@ -249,7 +253,8 @@ mod tests {
     #[test]
     fn who_forges_an_address_makes_its_owner_prove_it_and_no_more() {
         let limits = Limits {
-            handshakes_at_once: 1,
+            unproved_handshakes_at_once: 1,
+            unproved_handshakes_per_minute: 6,
             connections_per_source: 3,
             parts_before_widening: 1,
             ..Limits::default()
@@ -261,6 +266,10 @@ mod tests {
         }
         assert!(matches!(decide(&admission, "192.0.2.1", Proof::Given), Verdict::Accept(_)));
         assert!(matches!(decide(&admission, "192.0.2.2", Proof::Given), Verdict::Accept(_)));
+        let ip = "192.0.2.1".parse().unwrap();
+        let later = NOW + Duration::from_secs(10);
+        assert!(matches!(admission.decide(ip, Proof::None, later), Verdict::Accept(_)));
+        assert!(matches!(admission.decide(ip, Proof::None, later), Verdict::Retry));
     }
 
     #[test]

@@ -301,8 +301,13 @@ async fn under_load_an_address_is_proved_by_a_retry_and_an_honest_client_comes_i
 
 #[tokio::test]
 async fn a_source_that_begins_too_many_handshakes_proves_its_address_and_then_is_refused() {
-    let server =
-        start(Limits { handshakes_at_once: 2, handshakes_per_minute: 1, ..Limits::default() });
+    let server = start(Limits {
+        unproved_handshakes_at_once: 2,
+        unproved_handshakes_per_minute: 1,
+        handshakes_at_once: 2,
+        handshakes_per_minute: 1,
+        ..Limits::default()
+    });
     for _ in 0..2 {
         assert!(!is_retry(&begin_handshake(&server, &first_flight(&server).await).await));
     }

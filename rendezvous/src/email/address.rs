@@ -60,6 +60,9 @@ pub enum AddressError {
     /// What is before the `@` has letters beyond ASCII (RFC 6531), which few servers deliver.
     #[error("what stands before the @ has letters beyond ASCII; give an address without")]
     NonAscii,
+    /// What is before the `@` can be read as a way to another host.
+    #[error("what stands before the @ may have none of % ! @ : in it")]
+    Routed,
     /// It is longer than an address may be.
     #[error("it is too long: at most 64 characters before the @, and 254 in all")]
     TooLong,
@@ -122,7 +125,9 @@ fn parse_local(local: &str) -> Result<String, AddressError> {
         return Err(AddressError::Local);
     }
     let quoted = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    Ok(quoted.map_or_else(|| local.to_owned(), canonical))
+    let local = quoted.map_or_else(|| local.to_owned(), canonical);
+    // Postfix and others read `a%evil.example@host` as an order to pass the mail on.
+    if local.contains(['%', '!', '@', ':']) { Err(AddressError::Routed) } else { Ok(local) }
 }
 
 /// A quoted string with no more quoting than it needs (RFC 5321 §4.1.2: `"Joe"` is `Joe`).
@@ -234,7 +239,7 @@ mod tests {
             ("First.Last+tag@Isb.Nu.Edu.Pk", "First.Last+tag@isb.nu.edu.pk"),
             ("\"x\"@isb.nu.edu.pk", "x@isb.nu.edu.pk"),
             (r#""a\b"@isb.nu.edu.pk"#, "ab@isb.nu.edu.pk"),
-            (r#""a\@b c"@isb.nu.edu.pk"#, r#""a@b c"@isb.nu.edu.pk"#),
+            (r#""a b c"@isb.nu.edu.pk"#, r#""a b c"@isb.nu.edu.pk"#),
             (r#""a\"b\\c"@isb.nu.edu.pk"#, r#""a\"b\\c"@isb.nu.edu.pk"#),
             (r#""\"x\""@isb.nu.edu.pk"#, r#""\"x\""@isb.nu.edu.pk"#),
             (r#""a..b"@isb.nu.edu.pk"#, r#""a..b"@isb.nu.edu.pk"#),
@@ -345,6 +350,15 @@ mod tests {
         assert_eq!(parsed(""), Err(AddressError::NoAt));
         assert_eq!(parsed("ж@isb.nu.edu.pk"), Err(AddressError::NonAscii));
         assert_eq!(parsed("\"ж\"@isb.nu.edu.pk"), Err(AddressError::NonAscii));
+    }
+
+    #[test]
+    fn no_local_part_leads_on_to_another_host() {
+        for local in ["a%evil.example", "evil.example!a", "\"a@evil.example\"", "\"@x:a\""] {
+            let text = format!("{local}@isb.nu.edu.pk");
+            assert_eq!(parsed(&text), Err(AddressError::Routed), "{text}");
+        }
+        assert_eq!(parsed("a.b+c@isb.nu.edu.pk"), Ok("a.b+c@isb.nu.edu.pk".to_owned()));
     }
 
     #[test]

@@ -71,17 +71,18 @@ fn at_once<D: Database, T: Send>(
     work: impl Fn(u8, &mut Store<D>) -> T + Sync,
 ) -> Vec<T> {
     let (work, barrier) = (&work, &std::sync::Barrier::new(THREADS.into()));
+    // All of them are there before the first one works.
+    let mut stores = Vec::new();
+    stores.extend((0..THREADS).map(|number| (number, open())));
     std::thread::scope(|scope| {
-        let start = |number| {
+        let start = |(number, mut store): (u8, Store<D>)| {
             scope.spawn(move || {
-                let mut store = open();
                 barrier.wait();
                 work(number, &mut store)
             })
         };
-        // All of them run before the first is waited for.
         let mut threads = Vec::new();
-        threads.extend((0..THREADS).map(start));
+        threads.extend(stores.into_iter().map(start));
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

@@ -49,6 +49,7 @@ pub(super) struct Rendezvous {
     opaque: Vec<u8>,
     store: Store,
     bus: Loopback,
+    limits: Limits,
     core: Option<Server>,
     clients: BTreeMap<ConnId, (PeerId, u32)>,
     pub(super) callers: Callers,
@@ -76,6 +77,7 @@ impl Rendezvous {
             opaque: OpaqueSetup::generate(rng).expose_bytes().to_vec(),
             store: Store::in_memory().unwrap(),
             bus: Loopback::default(),
+            limits: Limits::default(),
             core: None,
             clients: BTreeMap::new(),
             callers: Callers::default(),
@@ -93,7 +95,7 @@ impl Rendezvous {
             opaque: OpaqueSetup::from_bytes(&self.opaque).unwrap(),
             registration: Registration::Open,
             email: None,
-            limits: Limits::default(),
+            limits: self.limits,
             node: NodeId::default(),
         }));
     }
@@ -105,6 +107,12 @@ impl Rendezvous {
 }
 
 impl World {
+    /// Gives the rendezvous, which nobody has met yet, other limits.
+    pub fn limit(&mut self, limits: Limits) {
+        self.server.limits = limits;
+        self.server.start();
+    }
+
     /// The rendezvous as links name it.
     pub fn server(&self) -> ServerAddress {
         let at: SocketAddr = ([203, 0, 113, 1], 4433).into();
