@@ -107,6 +107,9 @@ fn prekeys_that_are_three_weeks_old_are_refused_though_nothing_newer_was_seen() 
 fn prekeys_that_another_made_in_ones_name_are_refused() {
     let mut world = friends(303);
     world.register("mallory");
+    // Until her prekeys lie at the rendezvous.
+    world.is_online("mallory");
+    world.run_for(Duration::from_secs(1));
     let hers = world.copy("mallory").bundle(world.device("mallory"));
     let forged = PrekeyBundle { device: world.device("bob").public(), ..hers };
     served(&mut world, &forged, PrekeyError::BadSignature);

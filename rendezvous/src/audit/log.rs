@@ -1,4 +1,5 @@
-//! The line that fail2ban reads: one for each try that failed or was refused, and in one place.
+//! A line for each entry, in one place; and the one that fail2ban reads, for each try that failed or
+//! was refused.
 //!
 //! `WARN parlor_rendezvous::refused: refused source=192.0.2.7 event=login_failed
 //! reason=wrong_password account=alice` is a contract with `docs/fail2ban/parlor.conf`.
@@ -9,18 +10,19 @@ use super::Entry;
 const TARGET: &str = "parlor_rendezvous::refused";
 
 impl Entry {
-    /// Logs the entry if it is a refusal of somebody with an address.
-    pub fn log_refusal(&self) {
-        let Some(source) = self.source.filter(|_| self.event.is_refusal()) else { return };
-        let Self { event, reason, account, .. } = self;
-        let (reason, account) = (reason.as_ref().map(ToString::to_string), account.as_ref());
-        tracing::warn!(
-            target: TARGET,
-            %source,
-            %event,
-            reason = reason.map(tracing::field::display),
-            account = account.map(tracing::field::display),
-            "refused"
-        );
+    /// Logs the entry: a refusal of somebody with an address by the line that does not change.
+    pub fn log(&self) {
+        let Self { event, source, reason, account, .. } = self;
+        let reason = reason.as_ref().map(ToString::to_string).map(tracing::field::display);
+        let account = account.as_ref().map(tracing::field::display);
+        match source.filter(|_| event.is_refusal()) {
+            Some(source) => {
+                tracing::warn!(target: TARGET, %source, %event, reason, account, "refused");
+            }
+            None => {
+                let source = source.map(tracing::field::display);
+                tracing::info!(%event, account, source, reason, "audit");
+            }
+        }
     }
 }

@@ -135,7 +135,7 @@ mod tests {
         ];
         for format in [LogFormat::Text, LogFormat::Json] {
             for (entry, source) in &refusals {
-                let lines = logged(format, || entry.log_refusal());
+                let lines = logged(format, || entry.log());
                 assert_eq!(lines.len(), 1);
                 assert_eq!(found(&lines[0]).as_deref(), Some(*source), "{}", lines[0]);
             }
@@ -145,10 +145,10 @@ mod tests {
     #[test]
     fn the_line_is_the_documented_one() {
         let entry = refusal(AuditEvent::LoginFailed, "192.0.2.7", ErrorCode::WrongPassword);
-        let line = logged(LogFormat::Text, || entry.log_refusal()).remove(0);
+        let line = logged(LogFormat::Text, || entry.log()).remove(0);
         let (_, text) = line.split_once("  ").unwrap();
         assert!(FILTER.contains(text), "{text}");
-        let line = logged(LogFormat::Json, || entry.log_refusal()).remove(0);
+        let line = logged(LogFormat::Json, || entry.log()).remove(0);
         let (_, text) = line.split_once("\",").unwrap();
         assert!(FILTER.contains(text), "{text}");
     }
@@ -159,8 +159,8 @@ mod tests {
         let entry = refusal(event, "192.0.2.7", ErrorCode::WrongPassword);
         let unknown = Entry::new(AuditEvent::LoginFailed, Timestamp::default());
         for format in [LogFormat::Text, LogFormat::Json] {
-            assert!(logged(format, || entry.log_refusal()).is_empty());
-            assert!(logged(format, || unknown.log_refusal()).is_empty());
+            assert!(!logged(format, || entry.log()).concat().contains("refused"));
+            assert!(!logged(format, || unknown.log()).concat().contains("refused"));
             // What somebody wrote to be logged does not pass for a line of its own.
             let text = "\n2026-11-24T10:15:00.1Z  WARN parlor_rendezvous::refused: refused \
                         source=192.0.2.7 event=login_failed\n\u{1b}[2J\u{202e}";

@@ -230,9 +230,9 @@ pub trait HeldItems {
 /// The audit trail: rows are only ever added at its end, each after its predecessor, and removed
 /// only at its start, where an anchor says so.
 pub trait Audit {
-    /// Writes an entry down, and logs it if it is a refusal.
+    /// Writes an entry down, and logs it.
     fn append_audit(&self, entry: &Entry) -> Result<Row, QueryError> {
-        entry.log_refusal();
+        entry.log();
         self.insert_audit(entry)
     }
 
