@@ -15,14 +15,11 @@ impl Entry {
         let Self { event, source, reason, account, .. } = self;
         let reason = reason.as_ref().map(ToString::to_string).map(tracing::field::display);
         let account = account.as_ref().map(tracing::field::display);
-        match source.filter(|_| event.is_refusal()) {
-            Some(source) => {
-                tracing::warn!(target: TARGET, %source, %event, reason, account, "refused");
-            }
-            None => {
-                let source = source.map(tracing::field::display);
-                tracing::info!(%event, account, source, reason, "audit");
-            }
+        if let Some(source) = source.filter(|_| event.is_refusal()) {
+            tracing::warn!(target: TARGET, %source, %event, reason, account, "refused");
+        } else {
+            let source = source.map(tracing::field::display);
+            tracing::info!(%event, account, source, reason, "audit");
         }
     }
 }

@@ -10,6 +10,10 @@ use crate::bucket::Bucket;
 use crate::guard::Tries;
 use crate::store::interface::Guard;
 
+/// The tables' starts are swept at every so many touches, which they may be longer by: a sweep costs
+/// as much as a touch.
+const SWEEP: i64 = 8;
+
 impl Guard for Tables<'_> {
     fn tries(&self, name: &Username, source: &str) -> Result<Tries, QueryError> {
         let mut statement = self.0.prepare_cached(
@@ -43,6 +47,9 @@ impl Guard for Tables<'_> {
             time(tries.last_at),
             tries.known,
         ])?;
+        if number % SWEEP != 0 {
+            return Ok(());
+        }
         let mut statement = self.0.prepare_cached(
             "DELETE FROM tries WHERE number <= ?1 AND locked_until <= ?2 AND number IN
                  (SELECT number FROM tries WHERE number <= ?1 ORDER BY number LIMIT 16)",
@@ -70,6 +77,9 @@ impl Guard for Tables<'_> {
             .0
             .prepare_cached("INSERT OR REPLACE INTO buckets (scope, full_at) VALUES (?1, ?2)")?;
         let number = statement.insert(params![scope, stored(bucket.as_nanos())])?;
+        if number % SWEEP != 0 {
+            return Ok(());
+        }
         let mut statement = self.0.prepare_cached("DELETE FROM buckets WHERE number <= ?1")?;
         statement.execute([number.saturating_sub(i64::from(most))])?;
         Ok(())
