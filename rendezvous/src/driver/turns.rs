@@ -100,6 +100,8 @@ impl Turns {
         mut stopping: oneshot::Receiver<()>,
     ) {
         let mut waiting = Vec::new();
+        // What has come due while nobody served comes before anybody.
+        self.look_at_clock();
         loop {
             tokio::select! {
                 _ = &mut stopping => break,
@@ -119,6 +121,12 @@ impl Turns {
         if let Err(error) = self.store.close() {
             tracing::warn!(%error, "the database did not close");
         }
+    }
+
+    fn look_at_clock(&mut self) {
+        let now = now();
+        self.server.handle_timeout(now);
+        self.settle(now);
     }
 
     /// How long nothing is due. The clock may be put forward meanwhile, so not for too long.
