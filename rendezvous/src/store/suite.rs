@@ -13,14 +13,16 @@ use parlor_common::wire::rendezvous::{Argon2Params, HeldKind};
 use super::{Database, Store};
 use crate::audit::{AuditEvent, Chain, Entry};
 use crate::bucket::Rate;
+use crate::email::EmailCodeHash;
 use crate::invitation::InvitationHash;
-use crate::limits::Limits;
+use crate::limits::{Limits, MailLimits};
 use crate::opaque::{CredentialId, Record};
 use crate::server::testing::{account, card, entry, first_list, name, prekey, secret, verified};
 use crate::server::{
-    Admission, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    InvitationMade, ListChange, LoginAttempt, LoginStart, NewAccount, Origin, PasswordChange,
-    PrekeysPut, Query, QueryId, RegistrationStart, Rekey, Source, Taking, Way,
+    Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking, ContactAsked,
+    Creation, EmailCodeAsked, EmailCodeTried, InvitationMade, ListChange, LoginAttempt, LoginStart,
+    NewAccount, Origin, PasswordChange, PrekeysPut, Query, QueryId, RegistrationStart, Rekey,
+    Source, Taking, Way,
 };
 
 /// Connections that work at the same time.
@@ -36,7 +38,7 @@ type Test<'a, D> = &'a dyn Fn(Open<'_, D>);
 
 /// Runs everything, each test on a place of its own.
 pub(super) fn passes<D: Database>(mut with_place: impl FnMut(Test<'_, D>)) {
-    let tests: [Test<'_, D>; 12] = [
+    let tests: [Test<'_, D>; 14] = [
         &a_name_and_a_device_are_given_out_once,
         &a_deleted_name_is_not_given_out_again,
         &a_new_password_leaves_nothing_of_the_old_one,
@@ -46,6 +48,8 @@ pub(super) fn passes<D: Database>(mut with_place: impl FnMut(Test<'_, D>)) {
         &two_who_ask_each_other_at_once_become_contacts,
         &what_a_blocked_account_sends_is_not_held,
         &an_invitation_lets_in_as_many_as_it_says,
+        &a_mailed_code_lets_in_once,
+        &so_many_mails_leave_and_no_more,
         &every_try_is_counted,
         &a_bucket_gives_what_it_holds,
         &rows_of_the_trail_follow_each_other,
@@ -343,6 +347,52 @@ fn an_invitation_lets_in_as_many_as_it_says<D: Database>(open: Open<'_, D>) {
     });
     let created: Vec<bool> = created.into_iter().flatten().collect();
     assert_eq!(count(&created, &true), usize::try_from(USES).unwrap());
+}
+
+fn code_asked(of: &str, address: &str, hash: EmailCodeHash, per_domain: u32) -> Query {
+    let limits = MailLimits { per_address: 1000, per_domain, in_all: 1000 };
+    Query::AskEmailCode(Box::new(EmailCodeAsked {
+        name: name(of),
+        address: address.parse().unwrap(),
+        hash,
+        expires_at: NOW + Duration::from_secs(1),
+        origin: origin(1),
+        limits,
+    }))
+}
+
+fn a_mailed_code_lets_in_once<D: Database>(open: Open<'_, D>) {
+    let (hash, address) = (EmailCodeHash([7; 32]), "x@chat.example");
+    let asked = ask(&mut open(), || code_asked("alice", address, hash, 1000));
+    assert!(matches!(asked, Answer::EmailCodeAsked(CodeAsking::Kept)), "{asked:?}");
+    let register = |number: u8, store: &mut Store<D>, hash| {
+        let address = address.parse().unwrap();
+        let tried = EmailCodeTried { address, hash, max_attempts: 3 };
+        let of = format!("user{number}");
+        let query = || new_account(&of, number, Admission::Email(tried.clone()));
+        matches!(ask(store, query), Answer::Created(Creation::Created))
+    };
+    assert!(!register(50, &mut open(), EmailCodeHash([8; 32])));
+    let created = at_once(open, |number, store| register(number, store, hash));
+    assert_eq!(count(&created, &true), 1);
+    // Another code, of which every wrong try counts, whoever makes it.
+    ask(&mut open(), || code_asked("alice", address, hash, 1000));
+    at_once(open, |number, store| register(60 + number, store, EmailCodeHash([8; 32])));
+    assert!(!register(70, &mut open(), hash));
+}
+
+fn so_many_mails_leave_and_no_more<D: Database>(open: Open<'_, D>) {
+    let kept = at_once(open, |number, store| {
+        let keep = |turn: u8| {
+            let (address, hash) =
+                (format!("x{number}.{turn}@chat.example"), EmailCodeHash([turn; 32]));
+            let answer = ask(store, || code_asked("alice", &address, hash, 10));
+            matches!(answer, Answer::EmailCodeAsked(CodeAsking::Kept))
+        };
+        (0..5).map(keep).collect::<Vec<_>>()
+    });
+    let kept: Vec<bool> = kept.into_iter().flatten().collect();
+    assert_eq!(count(&kept, &true), 10);
 }
 
 fn every_try_is_counted<D: Database>(open: Open<'_, D>) {
