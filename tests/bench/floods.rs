@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use harness::Stage as _;
 use harness::real::Real;
 use parlor::driver::os_rng;
 use parlor::opaque::Login;
@@ -23,6 +22,7 @@ use rand::Rng as _;
 use tokio::time::timeout;
 
 use crate::Effort;
+use crate::lookups::registered;
 use crate::process::{Process, beside, input_ends, rest, tell};
 use crate::report::{Figure, Report};
 use crate::timing::quantile;
@@ -49,13 +49,7 @@ pub enum Flood {
 
 pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     let mut real = Real::new();
-    let mut homes = Vec::new();
-    for number in 0..USERS {
-        let name = format!("user{number}");
-        real.register(&name);
-        real.stop(&name);
-        homes.push(real.home(&name).to_string_lossy().into_owned());
-    }
+    let homes = registered(&mut real, USERS);
     let visits = effort.of(100, 400);
     for (figure, flood) in [("flood_login_p99", "logins"), ("flood_handshake_p99", "handshakes")] {
         let (mut flooded, mut quiet) = (Vec::new(), Vec::new());

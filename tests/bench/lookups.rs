@@ -23,13 +23,7 @@ const DEVICES: usize = 8;
 
 pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     let mut real = Real::limited(unbounded());
-    let mut homes = Vec::new();
-    for number in 0..DEVICES {
-        let name = format!("user{number}");
-        real.register(&name);
-        real.stop(&name);
-        homes.push(real.home(&name).to_string_lossy().into_owned());
-    }
+    let homes = registered(&mut real, DEVICES);
     let each = effort.of(500, 3_000);
     let (mut values, mut baselines) = (Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -42,6 +36,17 @@ pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     let (value, bare) = (rate(&mut values), rate(&mut baselines));
     report.tell(&Figure::new("lookups", "1/s", value, bare));
     Ok(())
+}
+
+/// Registers `user0`, `user1` … and stops them; returns their folders.
+pub fn registered(real: &mut Real, devices: usize) -> Vec<String> {
+    let register = |number| {
+        let name = format!("user{number}");
+        real.register(&name);
+        real.stop(&name);
+        real.home(&name).to_string_lossy().into_owned()
+    };
+    (0..devices).map(register).collect()
 }
 
 /// A benchmark asks more than anybody.

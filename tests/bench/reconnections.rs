@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use harness::Stage as _;
 use harness::real::Real;
 use parlor::net::ServerSession;
 use parlor::profile::Home;
 use tokio::task::JoinSet;
 
 use crate::Effort;
-use crate::lookups::unbounded;
+use crate::lookups::{registered, unbounded};
 use crate::process::{Process, beside, tell};
 use crate::report::{Figure, Report};
 use crate::timing::median;
@@ -21,13 +20,7 @@ const DEVICES: usize = 8;
 
 pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     let mut real = Real::limited(unbounded());
-    let mut homes = Vec::new();
-    for number in 0..DEVICES {
-        let name = format!("user{number}");
-        real.register(&name);
-        real.stop(&name);
-        homes.push(real.home(&name).to_string_lossy().into_owned());
-    }
+    let homes = registered(&mut real, DEVICES);
     let each = effort.of(100, 500);
     let (mut values, mut baselines) = (Vec::new(), Vec::new());
     for _ in 0..3 {

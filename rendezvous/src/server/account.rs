@@ -13,7 +13,7 @@ use rand::CryptoRng;
 
 use super::bus::Notice;
 use super::connections::Identity;
-use super::devices::bad_list;
+use super::devices::{bad_list, check_is_next};
 use super::exchange::{Exchange, bad_opaque, no_exchange};
 use super::output::Asker;
 use super::query::{Answer, Deleted, Origin, PasswordChange, Query, Rekey};
@@ -180,12 +180,8 @@ fn rekeyed_list(
     }
     let devices =
         devices.verify(&known.list().name, &key).map_err(|error| bad_list(&error.to_string()))?;
-    let list = devices.list();
-    let next = known.list().version.checked_add(1) == Some(list.version);
-    if !next || list.previous != Some(known.list().hash()) {
-        return Err(bad_list("the device list does not follow the one in force; fetch that first"));
-    }
-    let alone = list.devices.iter().all(|entry| entry.key == device);
+    check_is_next(&devices, known)?;
+    let alone = devices.list().devices.iter().all(|entry| entry.key == device);
     if known.device(&device).is_none() || !alone {
         return Err(bad_list("the first list under a new key has this connection's device alone"));
     }

@@ -1,8 +1,6 @@
 //! What who runs the server asks of it: every request is one query, and what it changes holds at
 //! once for who is connected.
 
-use std::time::Duration;
-
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{AccountChange, Invitation};
@@ -10,16 +8,13 @@ use rand::CryptoRng;
 
 use super::bus::Notice;
 use super::output::{AdminId, CloseReason, Output};
-use super::query::{Answer, InvitationMade, Query};
-use super::{Pending, Server};
+use super::query::{Answer, Query};
+use super::{Pending, Server, invitations};
 use crate::admin::{
     AdminAnswer, AdminError, AdminErrorCode, AdminReply, AdminRequest, PAGE, Status, User,
     UserChange, UserLine,
 };
 use crate::audit::{AuditEvent, Entry};
-use crate::invitation::InvitationCode;
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a request goes on when the store has answered.
 #[derive(Debug)]
@@ -159,11 +154,7 @@ fn delete_user(name: Username, at: Timestamp) -> (Query, AfterAdmin) {
 }
 
 fn invite(uses: u32, days: u32, at: Timestamp, rng: &mut dyn CryptoRng) -> (Query, AfterAdmin) {
-    let code = InvitationCode::generate(rng);
-    let expires_at = at + DAY.saturating_mul(days);
-    let (hash, max_open) = (code.hash(), u32::MAX);
-    let made = InvitationMade { hash, uses, by: None, max_open, at, expires_at };
-    let invitation = Invitation { code: code.expose(), uses, expires_at };
+    let (made, invitation) = invitations::draw(uses, days, at, rng);
     (Query::CreateInvitation(Box::new(made)), AfterAdmin::InviteCreate(invitation))
 }
 
@@ -184,10 +175,12 @@ fn count(number: usize) -> u64 {
 mod tests {
     use parlor_common::wire::rendezvous::{Event, Present, Request, User as WireUser};
 
+    use super::super::invitations::DAY;
     use super::super::testing::{
         PASSWORD, World, account, entry, first_list, name, presence, verified,
     };
     use super::*;
+    use crate::invitation::InvitationCode;
 
     fn change(
         world: &mut World,

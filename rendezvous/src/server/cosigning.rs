@@ -4,9 +4,8 @@ use parlor_common::device_list::{SignedDeviceList, VerifiedDeviceList};
 use parlor_common::id::Username;
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{ErrorReply, Event};
+use parlor_common::wire::rendezvous::ErrorReply;
 
-use super::bus::Notice;
 use super::devices::{bad_list, not_replaced};
 use super::output::Asker;
 use super::query::{Answer, ListChange, Origin, Query};
@@ -50,8 +49,7 @@ impl Server {
         answer: &Answer,
     ) -> Handled {
         let Answer::Replaced(Some(_)) = answer else { return Err(not_replaced(answer)) };
-        self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
-        self.publish(Notice::DevicesChanged { name });
+        self.tell_list_changed(asker, name);
         done()
     }
 }

@@ -108,9 +108,14 @@ impl Server {
         let Answer::Replaced(replaced) = answer else { return Err(unavailable()) };
         let devices = replaced.ok_or_else(changed_meanwhile)?;
         self.publish(Notice::CutOff { devices, change: AccountChange::DeviceRemoved });
+        self.tell_list_changed(asker, name);
+        done()
+    }
+
+    /// Lets the other devices and the contacts of an account know that its device list has changed.
+    pub(super) fn tell_list_changed(&mut self, asker: Asker, name: Username) {
         self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
         self.publish(Notice::DevicesChanged { name });
-        done()
     }
 
     pub(super) fn device_list(&mut self, asker: Asker) -> Handled {
@@ -171,9 +176,8 @@ impl Server {
             return Err(not_replaced(answer));
         };
         let name = identity.name.clone();
-        self.tell_other_devices(asker, name.clone(), Event::NewDevice {});
         self.sign_in(asker.conn, identity);
-        self.publish(Notice::DevicesChanged { name });
+        self.tell_list_changed(asker, name);
         done()
     }
 
@@ -193,18 +197,26 @@ fn next_list(
     let (name, key) = (&known.list().name, &known.list().account_key);
     let devices = devices.verify(name, key).map_err(|error| bad_list(&error.to_string()))?;
     devices.check_follows(known).map_err(|error| bad_list(&error.to_string()))?;
-    let list = devices.list();
-    let next = known.list().version.checked_add(1) == Some(list.version);
-    let chained = list.previous == Some(known.list().hash());
-    if !next || !chained {
-        return Err(bad_list("the device list does not follow the one in force; fetch that first"));
-    }
+    check_is_next(&devices, known)?;
     if devices.cosigner().is_some_and(|key| known.device(&key).is_none()) {
         return Err(bad_list(
             "a device list is cosigned by a device of the list before, or by none",
         ));
     }
     Ok(devices)
+}
+
+/// Checks that a list is of the next version after the one in force, and names it.
+pub(super) fn check_is_next(
+    devices: &VerifiedDeviceList,
+    known: &VerifiedDeviceList,
+) -> Result<(), ErrorReply> {
+    let (list, known) = (devices.list(), known.mark());
+    let next = known.version.checked_add(1) == Some(list.version);
+    if next && list.previous == Some(known.hash) {
+        return Ok(());
+    }
+    Err(bad_list("the device list does not follow the one in force; fetch that first"))
 }
 
 /// Why a list was not put in force.

@@ -12,7 +12,7 @@ use super::reply::{Handled, malformed, ok, refusal, unavailable};
 use super::{After, Server};
 use crate::invitation::InvitationCode;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Server {
     pub(super) fn invite_create(
@@ -29,11 +29,9 @@ impl Server {
         if uses > limits.invitations_per_user {
             return Err(closed());
         }
-        let (code, max_open) = (InvitationCode::generate(rng), limits.invitations_per_user);
-        let expires_at = now + DAY * limits.invitation_days;
-        let made =
-            InvitationMade { hash: code.hash(), uses, by: Some(by), max_open, at: now, expires_at };
-        let invitation = Invitation { code: code.expose(), uses, expires_at };
+        let (max_open, days) = (limits.invitations_per_user, limits.invitation_days);
+        let (made, invitation) = draw(uses, days, now, rng);
+        let made = InvitationMade { by: Some(by), max_open, ..made };
         let after = After::InviteCreate(Box::new(invitation));
         self.ask(asker, Query::CreateInvitation(Box::new(made)), after)
     }
@@ -42,6 +40,20 @@ impl Server {
         let Answer::InvitationKept(kept) = answer else { return Err(unavailable()) };
         if *kept { ok(invitation) } else { Err(closed()) }
     }
+}
+
+/// Draws an admin's invitation: what is kept of it, and what is passed on.
+pub(super) fn draw(
+    uses: u32,
+    days: u32,
+    at: Timestamp,
+    rng: &mut dyn CryptoRng,
+) -> (InvitationMade, Invitation) {
+    let code = InvitationCode::generate(rng);
+    let expires_at = at + DAY.saturating_mul(days);
+    let hash = code.hash();
+    let made = InvitationMade { hash, uses, by: None, max_open: u32::MAX, at, expires_at };
+    (made, Invitation { code: code.expose(), uses, expires_at })
 }
 
 fn closed() -> ErrorReply {

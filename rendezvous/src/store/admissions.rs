@@ -10,8 +10,7 @@ use crate::audit::{AuditEvent, Entry, Reason};
 use crate::bucket::Rate;
 use crate::guard::{Attempt, GuardLimits, Verdict};
 use crate::limits::Limits;
-use crate::server::Source;
-use crate::server::{LoginAttempt, LoginStart, RegistrationStart};
+use crate::server::{LoginAttempt, LoginStart, Origin, RegistrationStart, Source};
 
 type Result<T> = std::result::Result<T, QueryError>;
 
@@ -24,12 +23,8 @@ pub(super) fn start_registration(
     start: &RegistrationStart,
 ) -> Result<Option<Timestamp>> {
     let RegistrationStart { name, origin, limits } = start;
-    let scope = format!("registrations {}", origin.source);
-    let in_all = per_minute(limits.registrations_per_minute_in_all);
-    let until = match charge(db, &scope, limits.registrations(), origin.at, limits)? {
-        None => charge(db, "registrations", in_all, origin.at, limits)?,
-        until => until,
-    };
+    let rates = (limits.registrations(), limits.registrations_per_minute_in_all);
+    let until = charge_source_and_all(db, "registrations", rates, origin, limits)?;
     if until.is_some() {
         let entry = origin.entry(AuditEvent::RegistrationRefused).of(name.clone());
         let entry = entry.because(Reason::Refused(ErrorCode::TooFast));
@@ -69,13 +64,8 @@ fn charge_login(
         let scope = format!("logins {}", DeviceId::of(&origin.device));
         return charge(db, &scope, limits.logins(), origin.at, limits);
     }
-    let scope = format!("logins {}", origin.source);
-    let until = charge(db, &scope, limits.logins(), origin.at, limits)?;
-    let in_all = per_minute(limits.logins_per_minute_in_all);
-    match until {
-        None => charge(db, "logins", in_all, origin.at, limits),
-        until => Ok(until),
-    }
+    let rates = (limits.logins(), limits.logins_per_minute_in_all);
+    charge_source_and_all(db, "logins", rates, origin, limits)
 }
 
 /// Judges a try by those before it: of the name and the source, and of the name alone unless it has
@@ -126,6 +116,22 @@ pub(super) fn record_refusal(db: &dyn Interfaces, entry: &Entry, limits: &Limits
     Ok(())
 }
 
+/// Takes a token of a source, and one of all sources together, which have so many in a minute.
+fn charge_source_and_all(
+    db: &dyn Interfaces,
+    what: &str,
+    (of_source, in_all): (Rate, u32),
+    origin: &Origin,
+    limits: &Limits,
+) -> Result<Option<Timestamp>> {
+    let scope = format!("{what} {}", origin.source);
+    let until = charge(db, &scope, of_source, origin.at, limits)?;
+    if until.is_some() {
+        return Ok(until);
+    }
+    charge(db, what, Rate { at_once: in_all, per_minute: in_all }, origin.at, limits)
+}
+
 fn charge(
     db: &dyn Interfaces,
     scope: &str,
@@ -140,8 +146,4 @@ fn charge(
         }
         Err(until) => Ok(Some(until)),
     }
-}
-
-const fn per_minute(number: u32) -> Rate {
-    Rate { at_once: number, per_minute: number }
 }

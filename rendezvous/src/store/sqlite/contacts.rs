@@ -10,9 +10,9 @@ use parlor_common::wire::rendezvous::KnownContact;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::accounts::{AccountId, AccountRow, find, parse_name};
-use super::day::Day;
+use super::day::charge_account;
 use super::held::{self, Item};
-use super::{QueryError, Tables, blocks, loaded, stored};
+use super::{QueryError, Tables, blocks, loaded};
 use crate::limits::ContactLimits;
 use crate::server::{Answering, Asking, ContactAsked, ListVersions, MutualContact, MutualContacts};
 use crate::store::interface::Contacts;
@@ -173,16 +173,9 @@ fn charge_request(
     at: Timestamp,
     limit: u32,
 ) -> Result<Option<Timestamp>, QueryError> {
-    let mut statement =
-        db.prepare_cached("SELECT asking_since, asked FROM accounts WHERE id = ?1")?;
-    let day = match statement.query_row([account.0], Day::load)?.charge(at, limit) {
-        Ok(day) => day,
-        Err(until) => return Ok(Some(until)),
-    };
-    let mut statement =
-        db.prepare_cached("UPDATE accounts SET asking_since = ?2, asked = ?3 WHERE id = ?1")?;
-    statement.execute(params![account.0, stored(day.since.as_millis()), day.count])?;
-    Ok(None)
+    let select = "SELECT asking_since, asked FROM accounts WHERE id = ?1";
+    let update = "UPDATE accounts SET asking_since = ?2, asked = ?3 WHERE id = ?1";
+    charge_account(db, account, (select, update), at, limit)
 }
 
 pub(super) fn answer(

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use parlor_common::time::Timestamp;
-use rusqlite::Row;
+use rusqlite::{Connection, Row, params};
 
-use super::loaded;
+use super::accounts::AccountId;
+use super::{QueryError, loaded, stored};
 
 /// The time over which it is counted.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,6 +35,25 @@ impl Day {
         }
         Ok(Self { count: day.count.saturating_add(1), ..day })
     }
+}
+
+/// Counts something that an account does, in the columns that `select` reads and `update` writes:
+/// the day's begin and its count. Says until when there may be none, if that is so.
+pub(super) fn charge_account(
+    db: &Connection,
+    account: AccountId,
+    (select, update): (&str, &str),
+    at: Timestamp,
+    limit: u32,
+) -> Result<Option<Timestamp>, QueryError> {
+    let before = db.prepare_cached(select)?.query_row([account.0], Day::load)?;
+    let day = match before.charge(at, limit) {
+        Ok(day) => day,
+        Err(until) => return Ok(Some(until)),
+    };
+    let since = stored(day.since.as_millis());
+    db.prepare_cached(update)?.execute(params![account.0, since, day.count])?;
+    Ok(None)
 }
 
 #[cfg(test)]

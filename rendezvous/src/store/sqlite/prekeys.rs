@@ -11,7 +11,7 @@ use parlor_common::wire::rendezvous::{PrekeysHeld, PrekeysKept};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 
 use super::accounts::{AccountId, device_keys, find, owner};
-use super::day::{DAY, Day};
+use super::day::{DAY, Day, charge_account};
 use super::{QueryError, Tables, loaded, stored};
 use crate::server::{BundlesAsked, PrekeysPut, Taking};
 use crate::store::interface::Prekeys;
@@ -213,16 +213,9 @@ fn charge_request(
     at: Timestamp,
     limit: u32,
 ) -> Result<Option<Timestamp>, QueryError> {
-    let mut statement =
-        db.prepare_cached("SELECT bundles_since, bundles FROM accounts WHERE id = ?1")?;
-    let day = match statement.query_row([account.0], Day::load)?.charge(at, limit) {
-        Ok(day) => day,
-        Err(until) => return Ok(Some(until)),
-    };
-    let mut statement =
-        db.prepare_cached("UPDATE accounts SET bundles_since = ?2, bundles = ?3 WHERE id = ?1")?;
-    statement.execute(params![account.0, stored(day.since.as_millis()), day.count])?;
-    Ok(None)
+    let select = "SELECT bundles_since, bundles FROM accounts WHERE id = ?1";
+    let update = "UPDATE accounts SET bundles_since = ?2, bundles = ?3 WHERE id = ?1";
+    charge_account(db, account, (select, update), at, limit)
 }
 
 /// Counts a one-time pair of `device` that leaves for `account`; returns whether it may.
