@@ -376,7 +376,10 @@ impl Server {
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
             Request::InviteCreate { uses } => self.invite_create(asker, uses, now, rng),
-            Request::Unknown => {
+            Request::EnvelopePost { .. }
+            | Request::EnvelopeGet { .. }
+            | Request::EnvelopeAck { .. }
+            | Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }

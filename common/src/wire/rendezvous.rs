@@ -13,13 +13,22 @@ use crate::candidate::Offer;
 use crate::card::Card;
 use crate::device_list::SignedDeviceList;
 use crate::encoding::Blob;
+use crate::envelope::MAX_ENVELOPE;
 use crate::id::{DeviceId, Username};
 use crate::identity::Signature;
 use crate::prekey::{PrekeyBundle, PrekeyPair};
 use crate::time::Timestamp;
 
-/// A request has at most this many bytes.
+/// A request has at most this many bytes, but for `envelope.post`.
 pub const MAX_REQUEST: usize = 64 * 1024;
+/// An `envelope.post` has at most this many bytes: the longest envelope as base64url, and what
+/// stands around it. Only a connection whose device belongs to an account may send one.
+pub const MAX_POST: usize = MAX_ENVELOPE.div_ceil(3) * 4 + 1024;
+/// The envelopes of one reply to `envelope.get` have at most this many bytes together, but for one
+/// that has more alone.
+pub const MAX_ENVELOPE_BYTES_AT_ONCE: usize = 256 * 1024;
+/// A reply to `envelope.get` has at most this many envelopes.
+pub const MAX_ENVELOPES_AT_ONCE: usize = 256;
 /// A reply has at most this many bytes.
 pub const MAX_REPLY: usize = 1024 * 1024;
 /// An event has at most this many bytes.
@@ -230,6 +239,31 @@ pub enum Request {
     PrekeysGet {
         /// Whose.
         name: Username,
+    },
+    /// Leaves an envelope in the mailbox of a mutual contact's device, where it waits until that
+    /// device has saved it. Replied to with [`Done`] once it is stored, also where the contact has
+    /// blocked this account and nothing is.
+    #[serde(rename = "envelope.post")]
+    EnvelopePost {
+        /// Whose device.
+        name: Username,
+        /// Which.
+        device: DeviceId,
+        /// The envelope's bytes.
+        envelope: Blob,
+    },
+    /// The oldest envelopes in this device's mailbox. Replied to with [`Envelopes`].
+    #[serde(rename = "envelope.get")]
+    EnvelopeGet {
+        /// Only those with a greater number than this.
+        #[serde(default)]
+        after: u64,
+    },
+    /// Erases envelopes of this device's mailbox that it has saved. Replied to with [`Done`].
+    #[serde(rename = "envelope.ack")]
+    EnvelopeAck {
+        /// Their numbers; at most [`MAX_ENVELOPES_AT_ONCE`].
+        ids: Vec<u64>,
     },
     /// Tells how often this device has started. Replied to with [`Started`].
     #[serde(rename = "device.start")]
@@ -465,6 +499,22 @@ pub struct Bundles {
     pub bundles: Vec<PrekeyBundle>,
 }
 
+/// Reply to `envelope.get`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Envelopes {
+    /// In the order in which they were posted; none if there are no more.
+    pub envelopes: Vec<WaitingEnvelope>,
+}
+
+/// An envelope in a mailbox. Who left it there is not kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct WaitingEnvelope {
+    /// The server's number for it: grows with each, and is not used again.
+    pub id: u64,
+    /// Its bytes.
+    pub envelope: Blob,
+}
+
 /// Reply to `device.start`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Started {
@@ -570,6 +620,12 @@ pub enum ErrorCode {
     Locked,
     /// Not while the contact is blocked.
     Blocked,
+    /// The two are no mutual contacts, or there is no such account.
+    NoContact,
+    /// The device is not on its account's list now.
+    NoDevice,
+    /// The recipient's mailbox takes no more until some of it was fetched.
+    MailboxFull,
     /// The server cannot answer now.
     Unavailable,
     /// A code that this version does not know.
@@ -604,6 +660,8 @@ pub enum Event {
     Presence(Presence),
     /// Something is held for this account: fetch it.
     Held {},
+    /// Something new is in this device's mailbox: fetch it.
+    Envelopes {},
     /// A contact offers addresses.
     Offer {
         /// The contact.

@@ -91,6 +91,8 @@ pub enum MessageState {
 pub enum Carrier {
     /// Straight from peer to peer.
     Direct,
+    /// By way of the rendezvous, where it waits until the recipient has it.
+    Mailbox,
 }
 
 /// A message that was sent from here and has not been acknowledged.

@@ -164,7 +164,7 @@ impl Node {
             ServerEvent::Replaced {} => self.events.push_back(Event::Replaced),
             ServerEvent::Stopping {} => self.rendezvous.will_stop(),
             ServerEvent::AccountChanged { change } => self.account_changed(change),
-            ServerEvent::Unknown => {}
+            ServerEvent::Envelopes {} | ServerEvent::Unknown => {}
         }
     }
 

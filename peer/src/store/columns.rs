@@ -35,7 +35,7 @@ macro_rules! stored_as_number {
     };
 }
 
-stored_as_number!(Carrier { Direct = 1 });
+stored_as_number!(Carrier { Direct = 1, Mailbox = 2 });
 stored_as_number!(ContactState { Asked = 1, Asking = 2, Mutual = 3, Blocked = 4 });
 stored_as_number!(Direction { In = 0, Out = 1 });
 stored_as_number!(Policy { Direct = 1 });

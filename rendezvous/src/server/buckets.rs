@@ -80,6 +80,9 @@ impl Kind {
             | Request::PresenceWatch {}
             | Request::PrekeysCount {}
             | Request::DeviceStart { .. }
+            | Request::EnvelopePost { .. }
+            | Request::EnvelopeGet { .. }
+            | Request::EnvelopeAck { .. }
             | Request::Unknown => None,
         }
     }

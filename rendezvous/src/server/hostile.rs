@@ -83,6 +83,13 @@ fn requests(world: &World) -> Vec<Request> {
         Request::PrekeysCount {},
         Request::PrekeysGet { name: bob },
         Request::DeviceStart { count: 3 },
+        Request::EnvelopePost {
+            name: name("bob"),
+            device: DeviceId([2; 16]),
+            envelope: Blob(vec![1; 32]),
+        },
+        Request::EnvelopeGet { after: 1 },
+        Request::EnvelopeAck { ids: vec![1, 2] },
     ];
     let kinds: BTreeSet<usize> = all.iter().map(kind).collect();
     assert_eq!(kinds, (0..all.len()).collect());
@@ -124,6 +131,9 @@ fn kind(request: &Request) -> usize {
         Request::PrekeysCount {} => 28,
         Request::PrekeysGet { .. } => 29,
         Request::DeviceStart { .. } => 30,
+        Request::EnvelopePost { .. } => 31,
+        Request::EnvelopeGet { .. } => 32,
+        Request::EnvelopeAck { .. } => 33,
         Request::Unknown => panic!("it is not sent"),
     }
 }
