@@ -86,7 +86,7 @@ fn requests(world: &World) -> Vec<Request> {
         Request::EnvelopePost {
             name: name("bob"),
             device: DeviceId([2; 16]),
-            envelope: Blob(vec![1; 32]),
+            envelopes: vec![Blob(vec![1; 32]), Blob(vec![2; 32])],
         },
         Request::EnvelopeGet { after: 1 },
         Request::EnvelopeAck { ids: vec![1, 2] },
