@@ -91,7 +91,7 @@ pub struct Limits {
     pub invitations_at_once: u32,
     /// See `invitations_at_once`.
     pub invitations_per_minute: u32,
-    /// Envelopes that one account posts.
+    /// `envelope.post` of one account, of up to 256 envelopes each.
     pub posts_at_once: u32,
     /// See `posts_at_once`.
     pub posts_per_minute: u32,

@@ -77,7 +77,7 @@ use self::output::Asker;
 pub use self::output::{AdminId, CloseReason, ConnId, MailId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking,
-    ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, EnvelopePosted,
+    ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, EnvelopesPosted,
     InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart, MutualContact,
     MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange, Posting, PrekeysPut, Query,
     RegistrationStart, Rekey, Share, Taking, Tidied, Tidying, UnsentMail, Way,
@@ -396,8 +396,8 @@ impl Server {
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
             Request::InviteCreate { uses } => self.invite_create(asker, uses, now, rng),
-            Request::EnvelopePost { name, device, envelope } => {
-                self.envelope_post(asker, (name, device), envelope, (now, rng))
+            Request::EnvelopePost { name, device, envelopes } => {
+                self.envelope_post(asker, (name, device), envelopes, (now, rng))
             }
             Request::EnvelopeGet { after } => self.envelope_get(asker, after),
             Request::EnvelopeAck { ids } => self.envelope_ack(asker, ids),

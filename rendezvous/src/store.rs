@@ -126,7 +126,7 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
             db.forget_held(&of, &ids)?;
             Answer::Forgotten
         }
-        Query::PostEnvelope(posted) => Answer::Posted(db.post(&posted)?),
+        Query::PostEnvelopes(posted) => Answer::Posted(db.post(&posted)?),
         Query::Envelopes { of, after } => Answer::Envelopes(db.envelopes(&of, after)?),
         Query::ForgetEnvelopes { of, ids } => {
             db.forget_envelopes(&of, &ids)?;

@@ -244,8 +244,8 @@ async fn a_post_is_as_long_as_an_envelope_and_only_of_who_has_an_account() {
     let server = start(Limits::default());
     let (alice, stranger) = (connect(&server, 1).await, connect(&server, 3).await);
     let device = DeviceId::of(&secret(2).public());
-    let envelope = vec![7; MAX_ENVELOPE].into();
-    let post = Request::EnvelopePost { name: name("bob"), device, envelope };
+    let envelopes = vec![vec![7; MAX_ENVELOPE].into()];
+    let post = Request::EnvelopePost { name: name("bob"), device, envelopes };
     // Refused by its length alone: what follows is not read.
     let len = u32::try_from(serde_json::to_vec(&post).unwrap().len()).unwrap().to_be_bytes();
     for client in [&stranger, &alice] {

@@ -264,7 +264,7 @@ mod tests {
     /// To bob's device.
     fn post() -> Request {
         let device = DeviceId::of(&secret(2).public());
-        Request::EnvelopePost { name: name("bob"), device, envelope: vec![1; 800].into() }
+        Request::EnvelopePost { name: name("bob"), device, envelopes: vec![vec![1; 800].into()] }
     }
 
     #[test]

@@ -9,7 +9,9 @@ use parlor_common::envelope::MAX_ENVELOPE;
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{Envelopes, ErrorCode, Event, MAX_ENVELOPES_AT_ONCE};
+use parlor_common::wire::rendezvous::{
+    Envelopes, ErrorCode, Event, MAX_ENVELOPE_BYTES_AT_ONCE, MAX_ENVELOPES_AT_ONCE,
+};
 use parlor_common::{Blob, Fields};
 use rand::CryptoRng;
 use sha2::Sha256;
@@ -17,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::bus::Notice;
 use super::output::{Asker, ConnId};
-use super::query::{Answer, EnvelopePosted, Posting, Query, Share};
+use super::query::{Answer, EnvelopesPosted, Posting, Query, Share};
 use super::reply::{Handled, done, malformed, ok, refusal, too_fast, unavailable};
 use super::{After, Server};
 
@@ -50,22 +52,36 @@ fn draw(rng: &mut dyn CryptoRng) -> Hmac<Sha256> {
     Hmac::<Sha256>::new(&(*key).into())
 }
 
+/// Whether these are envelopes that one request may have: as many as one reply gives back, or one
+/// that is longer alone.
+fn is_group(envelopes: &[Blob]) -> bool {
+    let len = |Blob(envelope): &Blob| envelope.len();
+    let all: usize = envelopes.iter().map(len).sum();
+    let fit = match envelopes {
+        [] => false,
+        [_] => all <= MAX_ENVELOPE,
+        _ => all <= MAX_ENVELOPE_BYTES_AT_ONCE && envelopes.len() <= MAX_ENVELOPES_AT_ONCE,
+    };
+    fit && envelopes.iter().all(|envelope| len(envelope) > 0)
+}
+
 impl Server {
     pub(super) fn envelope_post(
         &mut self,
         asker: Asker,
         (to, device): (Username, DeviceId),
-        Blob(envelope): Blob,
+        envelopes: Vec<Blob>,
         (now, rng): (Timestamp, &mut dyn CryptoRng),
     ) -> Handled {
         let from = self.name(asker)?;
-        if envelope.is_empty() || envelope.len() > MAX_ENVELOPE {
-            return Err(malformed("that is no envelope"));
+        if !is_group(&envelopes) {
+            return Err(malformed("those are no envelopes, or more than are taken at once"));
         }
+        let envelopes = envelopes.into_iter().map(|Blob(envelope)| envelope).collect();
         let share = self.shares.of(&from, &to, rng);
         let limits = self.params.limits.of_mailboxes();
-        let posted = EnvelopePosted { from, to, device, share, envelope, at: now, limits };
-        self.ask(asker, Query::PostEnvelope(Box::new(posted)), After::EnvelopePost)
+        let posted = EnvelopesPosted { from, to, device, share, envelopes, at: now, limits };
+        self.ask(asker, Query::PostEnvelopes(Box::new(posted)), After::EnvelopePost)
     }
 
     /// The device for which it is hears that something is there, wherever it is connected.
@@ -173,7 +189,12 @@ mod tests {
 
     /// An envelope of bytes for bob's device 2.
     fn post(envelope: impl Into<Vec<u8>>) -> Request {
-        Request::EnvelopePost { name: name("bob"), device: id(2), envelope: Blob(envelope.into()) }
+        group(vec![envelope.into()])
+    }
+
+    fn group(envelopes: Vec<Vec<u8>>) -> Request {
+        let envelopes = envelopes.into_iter().map(Blob).collect();
+        Request::EnvelopePost { name: name("bob"), device: id(2), envelopes }
     }
 
     fn get(world: &mut World, conn: ConnId, after: u64) -> Vec<(u64, Vec<u8>)> {
@@ -343,16 +364,67 @@ mod tests {
             assert_eq!(world.refused(alice, &to(of, device)), ErrorCode::NoContact);
         }
         assert_eq!(world.refused(alice, &to("bob", 3)), ErrorCode::NoDevice);
-        for envelope in [vec![], vec![0; MAX_ENVELOPE + 1]] {
-            assert_eq!(world.refused(alice, &post(envelope)), ErrorCode::Malformed);
-        }
         world.call::<Done>(bob, &Request::ContactRemove { name: name("alice") });
         assert_eq!(world.refused(alice, &post("x")), ErrorCode::NoContact);
         assert_eq!((world.rows("envelopes"), world.rows("posted")), (0, 0));
     }
 
     fn to(to: &str, device: u8) -> Request {
-        Request::EnvelopePost { name: name(to), device: id(device), envelope: Blob(vec![1]) }
+        Request::EnvelopePost { name: name(to), device: id(device), envelopes: vec![Blob(vec![1])] }
+    }
+
+    #[test]
+    fn a_group_is_taken_in_its_order_with_numbers_that_follow_each_other() {
+        let (mut world, alice, bob) = World::friends();
+        let all: Vec<_> = (0..MAX_ENVELOPES_AT_ONCE).map(|at| at.to_be_bytes().to_vec()).collect();
+        world.call::<Done>(alice, &group(all.clone()));
+        assert_eq!(world.events(bob), [Event::Envelopes {}]);
+        let got = get(&mut world, bob, 0);
+        assert!(got.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0));
+        assert_eq!(got.into_iter().map(|(_, envelope)| envelope).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_group_is_as_large_as_what_one_reply_gives_or_one_long_envelope() {
+        let (mut world, alice, bob) = World::friends();
+        let half = MAX_ENVELOPE_BYTES_AT_ONCE / 2;
+        let large = [vec![vec![0; half]; 2], vec![vec![0; MAX_ENVELOPE]]];
+        for envelopes in large {
+            world.call::<Done>(alice, &group(envelopes));
+        }
+        let kept = get(&mut world, bob, 0).len();
+        let wrong = [
+            vec![],
+            vec![vec![]],
+            vec![vec![1], vec![], vec![1]],
+            vec![vec![1]; MAX_ENVELOPES_AT_ONCE + 1],
+            vec![vec![0; half], vec![0; half], vec![1]],
+            vec![vec![0; MAX_ENVELOPE], vec![1]],
+            vec![vec![0; MAX_ENVELOPE + 1]],
+        ];
+        for envelopes in wrong {
+            assert_eq!(world.refused(alice, &group(envelopes)), ErrorCode::Malformed);
+        }
+        assert_eq!((get(&mut world, bob, 0).len(), kept), (2, 2));
+    }
+
+    #[test]
+    fn of_a_group_for_which_there_is_no_room_nothing_is_taken() {
+        let one = vec![vec![1]; 3];
+        let limits = [
+            Limits { mailbox_messages: 5, ..Limits::default() },
+            Limits { mailbox_messages_per_sender: 5, ..Limits::default() },
+            Limits { mailbox_posts_per_day: 5, ..Limits::default() },
+        ];
+        for limits in limits {
+            let (mut world, alice, bob) = friends_limited(limits);
+            world.call::<Done>(alice, &group(one.clone()));
+            let code = world.refused(alice, &group(one.clone()));
+            assert!(matches!(code, ErrorCode::MailboxFull | ErrorCode::TooFast));
+            assert_eq!(bytes(&mut world, bob).len(), 3);
+            world.call::<Done>(alice, &group(one[..2].to_vec()));
+            assert_eq!(waiting(&mut world, "bob"), Waiting { messages: 5, bytes: 5 });
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use self::contacts::{
     Answering, Asking, Blocking, ContactAsked, ListVersions, MutualContact, MutualContacts,
 };
 pub use self::logins::{Account, Credentials, LoginAttempt, LoginStart, Origin, Way};
-pub use self::mailboxes::{EnvelopePosted, Posting, Share};
+pub use self::mailboxes::{EnvelopesPosted, Posting, Share};
 pub use self::prekeys::{BundlesAsked, PrekeysPut, Taking};
 pub use self::registrations::{
     Admission, CodeAsking, Creation, EmailCodeAsked, EmailCodeTried, InvitationMade, NewAccount,
@@ -161,9 +161,10 @@ pub enum Query {
         /// Which.
         ids: Vec<u64>,
     },
-    /// Hold an envelope for a device of a mutual contact, within the bounds that there are.
+    /// Hold envelopes for a device of a mutual contact, within the bounds that there are, all of
+    /// them or none.
     /// [`Answer::Posted`].
-    PostEnvelope(Box<EnvelopePosted>),
+    PostEnvelopes(Box<EnvelopesPosted>),
     /// The oldest envelopes of a device: as many as one reply takes. [`Answer::Envelopes`].
     Envelopes {
         /// Whose.
@@ -291,7 +292,7 @@ impl Query {
             | Self::Block { .. }
             | Self::Unblock { .. }
             | Self::ForgetHeld { .. }
-            | Self::PostEnvelope(_)
+            | Self::PostEnvelopes(_)
             | Self::ForgetEnvelopes { .. }
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
@@ -371,7 +372,7 @@ pub enum Answer {
     Held(Vec<Held>),
     /// They are forgotten.
     Forgotten,
-    /// What became of the envelope.
+    /// What became of the envelopes.
     Posted(Posting),
     /// The envelopes.
     Envelopes(Vec<WaitingEnvelope>),

@@ -25,7 +25,7 @@ use crate::guard::Tries;
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, EmailCodeAsked, EmailCodeTried, EnvelopePosted, InvitationMade, KnownDevice,
+    Credentials, EmailCodeAsked, EmailCodeTried, EnvelopesPosted, InvitationMade, KnownDevice,
     MutualContacts, NamedDevice, NewAccount, PasswordChange, Posting, PrekeysPut, Query, QueryId,
     Rekey, Taking,
 };
@@ -240,10 +240,10 @@ pub trait HeldItems {
 /// Envelopes that wait for devices until those have saved them. Who sent one is not kept. They go
 /// with their device, with their account, and with their account's key.
 pub trait Mailboxes {
-    /// Holds an envelope for a device of a mutual contact, if there is room in the contact's
-    /// mailbox, in the sender's part of it and in the sender's day; nothing, if the contact has
-    /// blocked the sender.
-    fn post(&self, posted: &EnvelopePosted) -> Result<Posting, QueryError>;
+    /// Holds envelopes for a device of a mutual contact, in their order, if there is room for all of
+    /// them in the contact's mailbox, in the sender's part of it and in the sender's day; none, if
+    /// the contact has blocked the sender.
+    fn post(&self, posted: &EnvelopesPosted) -> Result<Posting, QueryError>;
 
     /// The oldest envelopes of a device with a number greater than `after`: as many as one reply
     /// takes, one at least if there is one.

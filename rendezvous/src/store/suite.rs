@@ -21,7 +21,7 @@ use crate::opaque::{CredentialId, Record};
 use crate::server::testing::{account, card, entry, first_list, name, prekey, secret, verified};
 use crate::server::{
     Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking, ContactAsked,
-    Creation, EmailCodeAsked, EmailCodeTried, EnvelopePosted, InvitationMade, ListChange,
+    Creation, EmailCodeAsked, EmailCodeTried, EnvelopesPosted, InvitationMade, ListChange,
     LoginAttempt, LoginStart, NewAccount, Origin, PasswordChange, Posting, PrekeysPut, Query,
     QueryId, RegistrationStart, Rekey, Share, Source, Taking, Way,
 };
@@ -347,18 +347,18 @@ fn with_contacts<D: Database>(open: Open<'_, D>) {
     }
 }
 
-/// What becomes of an envelope for alice; its bytes are the sender's number.
+/// What becomes of two envelopes for alice, each of 500 bytes of the sender's number.
 fn post<D: Database>(store: &mut Store<D>, from: u8, at: Timestamp, limits: Limits) -> Posting {
-    let posted = || EnvelopePosted {
+    let posted = || EnvelopesPosted {
         from: name(&format!("user{from}")),
         to: name("alice"),
         device: DeviceId::of(&secret(1).public()),
         share: Share([from; 32]),
-        envelope: vec![from; 1000],
+        envelopes: vec![vec![from; 500]; 2],
         at,
         limits: limits.of_mailboxes(),
     };
-    let answer = ask(store, || Query::PostEnvelope(Box::new(posted())));
+    let answer = ask(store, || Query::PostEnvelopes(Box::new(posted())));
     let Answer::Posted(posting) = answer else { panic!("{answer:?}") };
     posting
 }
@@ -378,7 +378,7 @@ fn counted<D: Database>(store: &mut Store<D>) -> Waiting {
 
 fn envelopes_are_numbered_once_and_wait_until_they_are_forgotten<D: Database>(open: Open<'_, D>) {
     const POSTS: u8 = 10;
-    let all = usize::from(POSTS) * usize::from(THREADS);
+    let all = 2 * usize::from(POSTS) * usize::from(THREADS);
     with_contacts(open);
     let held = Posting::Held(secret(1).public());
     let posted = at_once(open, |number, store| {
@@ -389,6 +389,10 @@ fn envelopes_are_numbered_once_and_wait_until_they_are_forgotten<D: Database>(op
     let waiting = envelopes_after(&mut store, 0);
     assert_eq!(waiting.len(), all);
     assert!(waiting.is_sorted_by(|a, b| a.id < b.id));
+    // Nobody's stand between two that were posted together.
+    for pair in waiting.chunks(2) {
+        assert_eq!((pair[1].id, &pair[1].envelope), (pair[0].id + 1, &pair[0].envelope));
+    }
     assert_eq!(envelopes_after(&mut store, waiting[9].id), waiting[10..]);
     let ids: Vec<u64> = waiting.iter().map(|it| it.id).collect();
     let forget = |store: &mut Store<D>, device: u8, ids: &[u64]| {
@@ -399,7 +403,7 @@ fn envelopes_are_numbered_once_and_wait_until_they_are_forgotten<D: Database>(op
     assert_eq!(envelopes_after(&mut store, 0).len(), all);
     at_once(open, |_, store| forget(store, 1, &ids[1..]));
     assert_eq!(envelopes_after(&mut store, 0), waiting[..1]);
-    assert_eq!(counted(&mut store), Waiting { messages: 1, bytes: 1000 });
+    assert_eq!(counted(&mut store), Waiting { messages: 1, bytes: 500 });
     forget(&mut store, 1, &ids);
     assert_eq!(counted(&mut store), Waiting::default());
     post(&mut store, 0, NOW, Limits::default());
@@ -409,7 +413,7 @@ fn envelopes_are_numbered_once_and_wait_until_they_are_forgotten<D: Database>(op
 fn a_mailbox_takes_as_much_as_it_may_and_no_more<D: Database>(open: Open<'_, D>) {
     with_contacts(open);
     let limits =
-        Limits { mailbox_messages: 20, mailbox_messages_per_sender: 5, ..Limits::default() };
+        Limits { mailbox_messages: 40, mailbox_messages_per_sender: 11, ..Limits::default() };
     let posted = at_once(open, |number, store| {
         (0..10).map(|_| post(store, number, NOW, limits)).collect::<Vec<_>>()
     });
@@ -419,13 +423,13 @@ fn a_mailbox_takes_as_much_as_it_may_and_no_more<D: Database>(open: Open<'_, D>)
     }
     let posted: Vec<Posting> = posted.into_iter().flatten().collect();
     assert_eq!(count(&posted, &Posting::Held(secret(1).public())), 20);
-    assert_eq!(counted(&mut open()), Waiting { messages: 20, bytes: 20_000 });
+    assert_eq!(counted(&mut open()), Waiting { messages: 40, bytes: 20_000 });
 }
 
 fn a_sender_posts_so_much_in_a_day<D: Database>(open: Open<'_, D>) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     with_contacts(open);
-    let limits = Limits { mailbox_posts_per_day: 10, ..Limits::default() };
+    let limits = Limits { mailbox_posts_per_day: 21, ..Limits::default() };
     let posted =
         at_once(open, |_, store| (0..5).map(|_| post(store, 0, NOW, limits)).collect::<Vec<_>>());
     let posted: Vec<Posting> = posted.into_iter().flatten().collect();
@@ -456,7 +460,7 @@ fn what_waits_goes_with_its_device_and_its_account_s_key<D: Database>(open: Open
     assert_eq!((envelopes_after(&mut store, 0), counted(&mut store)), (vec![], Waiting::default()));
     // The device is still there, and is written to again.
     post(&mut store, 0, NOW, Limits::default());
-    assert_eq!(envelopes_after(&mut store, 0).len(), 1);
+    assert_eq!(envelopes_after(&mut store, 0).len(), 2);
     let others = rekeyed.with_device(entry(9), NOW).sign(&key, None);
     let others = others.verify(&name("alice"), &key.public()).unwrap();
     let alone = others.without(&[DeviceId::of(&secret(1).public())], NOW).sign(&key, None);

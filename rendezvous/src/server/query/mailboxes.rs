@@ -11,9 +11,9 @@ use crate::limits::MailboxLimits;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Share(pub [u8; 32]);
 
-/// An envelope that is left in a mailbox.
+/// Envelopes that are left in a mailbox, all of them or none.
 #[derive(Debug)]
-pub struct EnvelopePosted {
+pub struct EnvelopesPosted {
     /// By whom.
     pub from: Username,
     /// In whose.
@@ -22,18 +22,18 @@ pub struct EnvelopePosted {
     pub device: DeviceId,
     /// The sender's part of the mailbox.
     pub share: Share,
-    /// Its bytes.
-    pub envelope: Vec<u8>,
+    /// Their bytes, in order.
+    pub envelopes: Vec<Vec<u8>>,
     /// When.
     pub at: Timestamp,
     /// How much of this is too much.
     pub limits: MailboxLimits,
 }
 
-/// What became of an envelope that was posted.
+/// What became of envelopes that were posted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Posting {
-    /// It is held for this device.
+    /// They are held for this device.
     Held(DeviceKey),
     /// The recipient wants to hear nothing of the sender: nothing is kept.
     Dropped,

@@ -28,7 +28,7 @@ use super::day::{DAY, Day};
 use super::{QueryError, Tables, blocks, contacts, loaded, stored};
 use crate::admin::Waiting;
 use crate::limits::MailboxLimits;
-use crate::server::{EnvelopePosted, Posting, Share};
+use crate::server::{EnvelopesPosted, Posting, Share};
 use crate::store::interface::Mailboxes;
 
 /// When an envelope was posted is kept to the hour, which is enough to know when it is too old.
@@ -39,7 +39,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const MAX_WRITTEN_ANEW: u64 = 2 * 1024 * 1024;
 
 impl Mailboxes for Tables<'_> {
-    fn post(&self, posted: &EnvelopePosted) -> Result<Posting, QueryError> {
+    fn post(&self, posted: &EnvelopesPosted) -> Result<Posting, QueryError> {
         post(self.0, posted)
     }
 
@@ -61,7 +61,7 @@ impl Mailboxes for Tables<'_> {
     }
 }
 
-fn post(db: &Connection, posted: &EnvelopePosted) -> Result<Posting, QueryError> {
+fn post(db: &Connection, posted: &EnvelopesPosted) -> Result<Posting, QueryError> {
     let (Some(from), Some(to)) = (find(db, &posted.from)?, find(db, &posted.to)?) else {
         return Ok(Posting::NoContact);
     };
@@ -98,11 +98,13 @@ fn device_of(
 fn fullness(
     db: &Connection,
     account: AccountId,
-    posted: &EnvelopePosted,
+    posted: &EnvelopesPosted,
 ) -> Result<Option<Posting>, QueryError> {
     let limits = &posted.limits;
+    let more = more(posted);
     let takes = |held: Waiting, messages: u32, bytes: u64| {
-        held.messages < u64::from(messages) && held.bytes.saturating_add(size(posted)) <= bytes
+        held.messages.saturating_add(more.messages) <= u64::from(messages)
+            && held.bytes.saturating_add(more.bytes) <= bytes
     };
     if !takes(waiting(db, account)?, limits.messages, limits.bytes) {
         return Ok(Some(Posting::Full));
@@ -112,8 +114,11 @@ fn fullness(
     Ok((!takes).then_some(Posting::ShareFull))
 }
 
-fn size(posted: &EnvelopePosted) -> u64 {
-    u64::try_from(posted.envelope.len()).unwrap_or(u64::MAX)
+/// How much is posted.
+fn more(posted: &EnvelopesPosted) -> Waiting {
+    let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+    let bytes = posted.envelopes.iter().map(|envelope| number(envelope.len())).sum();
+    Waiting { messages: number(posted.envelopes.len()), bytes }
 }
 
 /// What waits for an account, of all senders.
@@ -138,12 +143,13 @@ fn load_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
 fn charge(
     db: &Connection,
     sender: AccountId,
-    posted: &EnvelopePosted,
+    posted: &EnvelopesPosted,
 ) -> Result<Option<Timestamp>, QueryError> {
     let MailboxLimits { posts_per_day, bytes_per_day, .. } = posted.limits;
     let (posts, bytes) = posted_today(db, sender)?;
-    let posts = posts.charge(posted.at, posts_per_day);
-    let bytes = bytes.charge_by(posted.at, size(posted), bytes_per_day);
+    let more = more(posted);
+    let posts = posts.charge_by(posted.at, more.messages, posts_per_day.into());
+    let bytes = bytes.charge_by(posted.at, more.bytes, bytes_per_day);
     match (posts, bytes) {
         (Ok(posts), Ok(bytes)) => keep_posted_today(db, sender, posts, bytes).map(|()| None),
         (Err(until), _) | (_, Err(until)) => Ok(Some(until)),
@@ -180,7 +186,7 @@ fn insert(
     db: &Connection,
     account: AccountId,
     device: &DeviceKey,
-    posted: &EnvelopePosted,
+    posted: &EnvelopesPosted,
 ) -> Result<(), QueryError> {
     let mut statement = db.prepare_cached(
         "INSERT INTO envelopes (account, device, share, posted_at, envelope)
@@ -188,7 +194,9 @@ fn insert(
     )?;
     let hour = hour(posted.at);
     let (device, share) = (device.as_bytes(), posted.share.0);
-    statement.execute(params![account.0, device, share, hour, posted.envelope])?;
+    for envelope in &posted.envelopes {
+        statement.execute(params![account.0, device, share, hour, envelope])?;
+    }
     Ok(())
 }
 
@@ -292,16 +300,16 @@ mod tests {
     fn post(store: &mut Store, number: u16, len: usize, at: Timestamp) {
         let mut envelope = mark(number).repeat(len.div_ceil(24)).into_bytes();
         envelope.truncate(len);
-        let posted = EnvelopePosted {
+        let posted = EnvelopesPosted {
             from: name("alice"),
             to: name("bob"),
             device: DeviceId::of(&secret(2).public()),
             share: Share([1; 32]),
-            envelope,
+            envelopes: vec![envelope],
             at,
             limits: Limits::default().of_mailboxes(),
         };
-        let answer = ask(store, Query::PostEnvelope(Box::new(posted)));
+        let answer = ask(store, Query::PostEnvelopes(Box::new(posted)));
         assert!(matches!(answer, Answer::Posted(Posting::Held(_))), "{answer:?}");
     }
 
