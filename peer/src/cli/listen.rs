@@ -20,10 +20,10 @@ use crate::node::record::{Carrier, StoredMessage};
 use crate::store::Reader;
 
 /// `ready` is said after this long even without the rendezvous.
-const READY_TIME: Duration = Duration::from_secs(5);
+pub(super) const READY_TIME: Duration = Duration::from_secs(5);
 
 /// So many stored messages are read at once.
-const PAGE: u32 = 256;
+pub(super) const PAGE: u32 = 256;
 
 pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
     let mut session = Session::start(context, "parlor listen").await?;

@@ -79,7 +79,8 @@ fn read_text(input: impl Read) -> Result<String, CliError> {
     Ok(text)
 }
 
-fn check(text: &str) -> Result<(), CliError> {
+/// Whether a text can be a message.
+pub(super) fn check(text: &str) -> Result<(), CliError> {
     if text.is_empty() {
         return Err(CliError::Text("the message is empty".to_owned()));
     }
@@ -143,6 +144,9 @@ impl Progress {
         let json = json!({ "id": id, "state": state, "carrier": carrier, "ms": ms });
         let word = state_word(state);
         let text = match state {
+            MessageState::Sent if carrier == Some(Carrier::Mailbox) => {
+                format!("{word}; it waits at the rendezvous for {to}")
+            }
             MessageState::Queued | MessageState::Sent => {
                 format!("{word}; it goes on to {to} when both are online")
             }
@@ -154,7 +158,8 @@ impl Progress {
     }
 }
 
-const fn wanted(wait: Wait) -> MessageState {
+/// The state that is waited for.
+pub(super) const fn wanted(wait: Wait) -> MessageState {
     match wait {
         Wait::None => MessageState::Queued,
         Wait::Sent => MessageState::Sent,

@@ -77,6 +77,12 @@ impl Reader {
         Ok(messages)
     }
 
+    /// All messages that are not acknowledged yet, in the order in which they were queued.
+    pub fn undelivered(&self) -> Result<Vec<StoredMessage>, ReadError> {
+        let sql = select_messages!("JOIN outbox o ON o.message = m.id ORDER BY m.id");
+        self.all(sql, [], message)
+    }
+
     /// How many messages to a contact are not acknowledged yet.
     pub fn waiting(&self, contact: &Username) -> Result<u32, ReadError> {
         let sql = "SELECT count(*) FROM outbox o JOIN messages m ON m.id = o.message \
