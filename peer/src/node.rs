@@ -325,6 +325,7 @@ impl Node {
         self.look_after_prekeys(now);
         self.expire_keys(now);
         self.erase_expired(now);
+        self.retry_fetching(now);
         self.offers.outgrown(now.timer);
         self.ready.extend(self.outbox.contacts());
     }
@@ -340,6 +341,7 @@ impl Node {
             self.repairs.poll_timeout(now.timer),
             self.publication.poll_timeout(),
             self.posting.poll_timeout(now.timer),
+            self.fetching.poll_timeout(),
             self.expiry_timeout(now),
         ]
         .into_iter()
@@ -357,7 +359,7 @@ impl Node {
             self.pump(&contact, now, rng);
         }
         self.post_loose();
-        self.acknowledge_envelopes();
+        self.acknowledge_envelopes(now);
         self.order_strides();
         self.fresh.clear();
         let mut changes = std::mem::take(&mut self.changes);
