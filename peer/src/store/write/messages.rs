@@ -6,29 +6,38 @@ use rusqlite::OptionalExtension;
 
 use super::Writer;
 use crate::node::record::{
-    Carrier, Direction, EnvelopeRef, MessageState, OutboxMessage, ReceivedMessage, Saved, Sealed,
+    Carrier, Direction, EnvelopeRef, MessageState, ReceivedMessage, Saved, Sealed,
 };
 use crate::store::columns::Millis;
+use crate::store::group::Queued;
 use crate::store::read::message_id;
 
 impl Writer<'_> {
-    pub(super) fn queue(&mut self, message: &OutboxMessage) -> rusqlite::Result<()> {
+    pub(super) fn queue(&mut self, queued: &Queued<'_>) -> rusqlite::Result<()> {
         let sql = "INSERT INTO messages \
-                   (person, direction, incarnation, number, text, sent_at, state) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                   (id, person, direction, incarnation, number, text, sent_at, state, carrier, place) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?1) \
+                   ON CONFLICT (incarnation, number) DO NOTHING";
+        let Queued { message, row, state, carrier, .. } = queued;
         let params = (
+            row,
             self.person(&message.to)?,
             Direction::Out,
             self.incarnation(self.own, message.id.incarnation())?,
             message.id.number().cast_signed(),
             &message.text,
             Millis(message.sent_at),
-            message.state,
+            state,
+            carrier,
         );
-        self.run(sql, params)?;
+        let is_new = self.run(sql, params)? > 0;
+        if is_new && waits(*state) { self.put_out(queued) } else { Ok(()) }
+    }
+
+    fn put_out(&self, queued: &Queued<'_>) -> rusqlite::Result<()> {
         let sql = "INSERT INTO outbox VALUES (?1, ?2, ?3, ?4, ?5)";
-        let key = message.account_key.as_ref().map(AccountKey::as_bytes);
-        let sealed = message.sealed.as_ref();
+        let key = queued.message.account_key.as_ref().map(AccountKey::as_bytes);
+        let sealed = queued.sealed;
         let params = (
             self.db.last_insert_rowid(),
             key,
@@ -56,19 +65,24 @@ impl Writer<'_> {
         let forward = "UPDATE messages SET state = ?2, carrier = coalesce(?3, carrier) \
                        WHERE id = ?1 AND state <= ?2";
         self.run(forward, (row, state, carrier))?;
-        match state {
-            MessageState::Queued | MessageState::Sent => Ok(()),
-            MessageState::Delivered | MessageState::Read | MessageState::Failed => {
-                self.run("DELETE FROM outbox WHERE message = ?1", [row]).map(drop)
-            }
+        if waits(state) {
+            return Ok(());
         }
+        self.run("DELETE FROM outbox WHERE message = ?1", [row]).map(drop)
     }
 
-    pub(super) fn receive(&mut self, message: &ReceivedMessage) -> rusqlite::Result<Saved> {
-        let sql = "INSERT INTO messages (person, direction, incarnation, number, text, sent_at, \
-                   received_at, state, carrier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+    pub(super) fn receive(
+        &mut self,
+        message: &ReceivedMessage,
+        row: Option<i64>,
+        printed: bool,
+    ) -> rusqlite::Result<Saved> {
+        let sql = "INSERT INTO messages (id, person, direction, incarnation, number, text, sent_at, \
+                   received_at, state, carrier, place) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?1) \
                    ON CONFLICT (incarnation, number) DO NOTHING";
         let params = (
+            row,
             self.person(&message.from)?,
             Direction::In,
             self.incarnation(message.account_key, message.id.incarnation())?,
@@ -81,7 +95,9 @@ impl Writer<'_> {
         );
         let new = (self.run(sql, params)? > 0).then(|| self.db.last_insert_rowid());
         if let Some(row) = new {
-            self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
+            if !printed {
+                self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
+            }
             self.put_opened(&message.envelope, row)?;
         } else if let Some(row) = self.known(message.account_key, message.id)? {
             // The same message in another envelope, which may come again too.
@@ -135,6 +151,14 @@ impl Writer<'_> {
         let incarnation = self.incarnation(writer, id.incarnation())?;
         let sql = "SELECT id FROM messages WHERE incarnation = ?1 AND number = ?2";
         self.find(sql, (incarnation, id.number().cast_signed()))
+    }
+}
+
+/// Whether a message of this state waits in the outbox.
+const fn waits(state: MessageState) -> bool {
+    match state {
+        MessageState::Queued | MessageState::Sent => true,
+        MessageState::Delivered | MessageState::Read | MessageState::Failed => false,
     }
 }
 
