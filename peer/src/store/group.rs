@@ -85,24 +85,30 @@ pub(super) fn size(change: &Change) -> usize {
         Change::Receive(message) => message.text.len(),
         Change::PutSession(session) => session.state.len(),
         Change::SealMessage(_, sealed) => sealed.envelope.len(),
+        Change::Edit(_, text) => text.len(),
         Change::PutContact(_)
         | Change::PutOwnDevices(_)
         | Change::PutPrekey(..)
         | Change::PutRekeying(_) => 2000,
         Change::AdoptRekeying
+        | Change::EraseExpired(_)
+        | Change::Fail(..)
         | Change::FindLastReceived(..)
         | Change::FindOpened(_)
         | Change::ForgetEphemeral(_)
         | Change::ForgetRekeying
         | Change::MarkPrinted(_)
+        | Change::MarkRead(..)
         | Change::PutStarts(_)
         | Change::RememberEphemeral(..)
+        | Change::RememberOpened(_)
         | Change::RemoveContact(_)
         | Change::RemovePrekey(_)
         | Change::RemoveSession(..)
         | Change::SawPrekey(..)
         | Change::SetMessageState(..)
-        | Change::SetOnline(..) => 0,
+        | Change::SetOnline(..)
+        | Change::TakeBack(_) => 0,
     };
     ROUGHLY + long
 }
@@ -185,12 +191,17 @@ impl<'a> Writes<'a> {
                 self.drop_write(later);
                 self.writes.push(Write::Change(change));
             }
+            Change::RememberOpened(_) => self.writes.push(Write::Change(change)),
             // Everything else may hang on what is in the tables when it is written.
             Change::AdoptRekeying
+            | Change::Edit(..)
+            | Change::EraseExpired(_)
+            | Change::Fail(..)
             | Change::FindLastReceived(..)
             | Change::FindOpened(_)
             | Change::ForgetEphemeral(_)
             | Change::ForgetRekeying
+            | Change::MarkRead(..)
             | Change::PutContact(_)
             | Change::PutOwnDevices(_)
             | Change::PutPrekey(..)
@@ -200,7 +211,8 @@ impl<'a> Writes<'a> {
             | Change::RemoveContact(_)
             | Change::RemovePrekey(_)
             | Change::SawPrekey(..)
-            | Change::SetOnline(..) => {
+            | Change::SetOnline(..)
+            | Change::TakeBack(_) => {
                 let writes = std::mem::take(&mut self.writes);
                 *self = Self { writes, ..Self::default() };
                 self.writes.push(Write::Change(change));

@@ -424,7 +424,7 @@ mod tests {
 
     /// Every change that goes through a journal.
     fn changes() -> Vec<Change> {
-        use crate::node::record::{Carrier, EphemeralHash, MessageState};
+        use crate::node::record::{Carrier, EphemeralHash, FailReason, MessageState};
         use crate::store::fixture::device_list;
         let mut on_its_way = queued(1);
         on_its_way.sealed = Some(sealed(200));
@@ -451,6 +451,10 @@ mod tests {
             Change::ForgetEphemeral(EphemeralHash([9; 16])),
             Change::SawPrekey(DeviceId([8; 16]), Timestamp::from_millis(1)),
             Change::PutStarts(u64::MAX),
+            Change::Fail(id(1, 2), FailReason::KeyChanged),
+            Change::TakeBack(id(1, 2)),
+            Change::Edit(id(1, 2), "better".to_owned()),
+            Change::RememberOpened(received(1).envelope),
         ]
     }
 

@@ -36,12 +36,18 @@ impl Known {
 
     fn row(&mut self, change: &Change) -> Option<Option<i64>> {
         match change {
-            Change::AdoptRekeying | Change::FindLastReceived(..) | Change::FindOpened(_) => None,
+            Change::AdoptRekeying
+            | Change::EraseExpired(_)
+            | Change::FindLastReceived(..)
+            | Change::FindOpened(_)
+            | Change::MarkRead(..) => None,
             Change::QueueMessage(_) => Some(Some(self.take_row())),
             Change::Receive(message) => {
                 self.is_surely_new(message.account_key, message.id).then(|| Some(self.take_row()))
             }
-            Change::ForgetEphemeral(_)
+            Change::Edit(..)
+            | Change::Fail(..)
+            | Change::ForgetEphemeral(_)
             | Change::ForgetRekeying
             | Change::MarkPrinted(_)
             | Change::PutContact(_)
@@ -51,13 +57,15 @@ impl Known {
             | Change::PutSession(_)
             | Change::PutStarts(_)
             | Change::RememberEphemeral(..)
+            | Change::RememberOpened(_)
             | Change::RemoveContact(_)
             | Change::RemovePrekey(_)
             | Change::RemoveSession(..)
             | Change::SawPrekey(..)
             | Change::SealMessage(..)
             | Change::SetMessageState(..)
-            | Change::SetOnline(..) => Some(None),
+            | Change::SetOnline(..)
+            | Change::TakeBack(_) => Some(None),
         }
     }
 
