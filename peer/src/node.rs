@@ -25,6 +25,7 @@
 
 mod agreements;
 mod blocking;
+mod bytes;
 mod contacts;
 pub mod content;
 mod delivery;

@@ -192,7 +192,7 @@ mod tests {
         to_carol.to = name("carol");
         let changes =
             [queue(queued(1)), receive(received(1)), queue(to_carol), receive(received(2))];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         let history = store.reader().history(&name("bob"), 50, None).unwrap();
         assert_eq!(texts(&history), ["out 1", "in 1", "in 2"]);
         let newest = store.reader().history(&name("bob"), 2, None).unwrap();
@@ -236,7 +236,7 @@ mod tests {
             Change::RemoveContact(name("carol")),
             Change::RemoveContact(name("nobody")),
         ];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         assert_eq!(store.reader().contacts().unwrap(), []);
         let history = store.reader().history(&name("bob"), 50, None).unwrap();
         assert_eq!(history[0].contact, name("bob"));
@@ -250,7 +250,7 @@ mod tests {
     fn what_no_listen_has_printed_comes_in_pages_and_once() {
         let mut store = store();
         let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         store.commit(&[queue(queued(1))]).unwrap();
         let page = store.reader().unprinted(0, 2).unwrap();
         assert_eq!(texts(&page), ["in 1", "in 2"]);
