@@ -7,9 +7,9 @@
 //! another life, and only if its note that it had told it was not saved.
 //!
 //! Order is asked for by sender: in what is told within a life, and in what is stored. Two things
-//! excuse disorder. Carriers that lose and disorder envelopes, which no link does; and a sender that
-//! was put back to a copy, which seals under numbers that were used: those are sealed anew, and
-//! come after others.
+//! excuse disorder. Carriers that lose and disorder envelopes, which no link does; and a profile
+//! that was put back to a copy, at either end: what was sealed on keys that one side does not have,
+//! or has used, is sealed anew and comes after what was sealed later.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::tally::Tally;
 use crate::violation::Violation;
 
 /// More links of one home in this time are a storm that feeds itself.
-const RESTLESS: (usize, Duration) = (100, Duration::from_secs(10));
+const RESTLESS: (usize, Duration) = (30, Duration::from_secs(60));
 
 /// See the [module](self).
 pub(crate) struct Model {
@@ -316,7 +316,8 @@ impl Model {
             return Err(Violation::ToldUnsaved { home, id });
         }
         let by = self.said.get(text).map_or(home, |said| said.from);
-        let disordered = self.disordered || self.ledger(by).was_put_back;
+        let was_put_back = self.ledger(by).was_put_back || self.ledger(home).was_put_back;
+        let disordered = self.disordered || was_put_back;
         let ledger = self.ledger(home);
         ledger.ever.insert(id);
         if ledger.noted.contains(&id) || !ledger.told.insert(id) {
@@ -420,7 +421,8 @@ impl Model {
                 let Some(&Said { from: by, number, .. }) = said else {
                     return Err(Violation::Unsaid { home, text });
                 };
-                let disordered = self.disordered || self.ledger(by).was_put_back;
+                let was_put_back = self.ledger(by).was_put_back || self.ledger(home).was_put_back;
+                let disordered = self.disordered || was_put_back;
                 let last = numbers.insert(by, number);
                 if !disordered && last.is_some_and(|last| last > number) {
                     return Err(Violation::StoredOutOfOrder { home, text });

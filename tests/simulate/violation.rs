@@ -58,7 +58,7 @@ pub(crate) enum Violation {
     #[error("{waiting} messages wait still, {minutes} minutes after all is well again")]
     StillWaiting { waiting: u32, minutes: u64 },
     /// Links come up and go down without end.
-    #[error("{home} has had {links} links in ten seconds")]
+    #[error("{home} has had {links} links in a minute")]
     Restless { home: Home, links: usize },
     /// A part of the world has panicked.
     #[error("panic: {0}")]
