@@ -13,12 +13,14 @@ mod error;
 mod history;
 mod host;
 mod invite;
+mod lines;
 mod listen;
 mod notice;
 mod own;
 mod password;
 mod print;
 mod prompt;
+mod rpc;
 mod safety_number;
 mod send;
 mod session;
@@ -91,6 +93,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliEr
         Command::Invite { uses } => invite::run(context, uses).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Listen => listen::run(context).await,
+        Command::Rpc => rpc::run(context).await,
         Command::History(args) => history::run(context, &args),
         Command::Chat { contact } => chat::run(context, contact).await,
     }

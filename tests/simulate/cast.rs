@@ -68,9 +68,14 @@ impl Cast {
     /// A home, and somebody whom it can write to.
     pub(crate) fn draw_talk(self, rng: &mut StdRng) -> (Home, Home) {
         let from = draw(self.homes(), rng);
-        let others: Vec<Home> =
-            self.people().iter().copied().filter(|name| *name != Self::owner(from)).collect();
-        (from, draw(&others, rng))
+        (from, self.draw_other(from, rng))
+    }
+
+    /// Somebody whom a home can write to.
+    pub(crate) fn draw_other(self, from: Home, rng: &mut StdRng) -> Home {
+        let people = self.people().iter().copied();
+        let others: Vec<Home> = people.filter(|name| *name != Self::owner(from)).collect();
+        draw(&others, rng)
     }
 
     fn make(self) -> Prepared {

@@ -373,13 +373,16 @@ impl Model {
         others.flat_map(|from| received(world, home, from)).map(|message| message.id).collect()
     }
 
-    /// How many messages wait anywhere.
-    pub(crate) fn waiting(&self, world: &World) -> u32 {
+    /// How many messages wait anywhere: in outboxes, and at the rendezvous.
+    pub(crate) fn waiting(&self, world: &mut World) -> u64 {
         let waiting = |home: Home, to: Home| {
-            world.store(home).reader().waiting(&name(to)).expect("it is read")
+            u64::from(world.store(home).reader().waiting(&name(to)).expect("it is read"))
         };
         let homes = self.cast.homes().iter();
-        homes.flat_map(|home| self.others(home).into_iter().map(|to| waiting(home, to))).sum()
+        let queued: u64 =
+            homes.flat_map(|home| self.others(home).into_iter().map(|to| waiting(home, to))).sum();
+        let people = self.cast.people().iter();
+        queued + people.map(|person| world.waiting_envelopes(person)).sum::<u64>()
     }
 
     /// When all is well again and quiet: everything is where it must be.

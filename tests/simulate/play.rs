@@ -74,7 +74,7 @@ impl Play {
         }
         self.model.note(&self.world, || "- all is mended".to_owned());
         self.mend(scenario)?;
-        self.settle()?;
+        if scenario.apart { self.settle_apart() } else { self.settle() }?;
         self.model.check_end(&self.world)
     }
 
@@ -89,6 +89,7 @@ impl Play {
                     }
                 }
             }
+            Step::Alone(home) => return self.alone(home),
             Step::Kill(home) => self.kill(home),
             Step::KillAtCommit(home, after) => world.kill_after_commits(home, after),
             Step::Stop(home) if world.is_up(home) => world.stop(home),
@@ -161,6 +162,15 @@ impl Play {
         self.model.begin_life(&mut self.world, home)
     }
 
+    fn alone(&mut self, home: Home) -> Result<(), Violation> {
+        for other in self.model.homes() {
+            if *other != home && self.world.is_up(other) {
+                self.world.stop(other);
+            }
+        }
+        if self.world.is_up(home) { Ok(()) } else { self.start(home) }
+    }
+
     fn kill_server(&mut self) {
         self.model.tally.server_ends += 1;
         self.world.kill_rendezvous();
@@ -198,7 +208,7 @@ impl Play {
             self.world.spare(home);
             self.world.slow_disk(home, Duration::ZERO);
             self.world.set_clock(home, Duration::ZERO, false);
-            if !self.world.is_up(home) {
+            if !self.world.is_up(home) && !scenario.apart {
                 self.start(home)?;
             }
         }
@@ -216,7 +226,7 @@ impl Play {
         let end = self.world.age() + HEALING;
         self.wait(Duration::from_secs(1))?;
         loop {
-            let waiting = self.model.waiting(&self.world);
+            let waiting = self.model.waiting(&mut self.world);
             if waiting == 0 {
                 return self.wait(Duration::from_secs(2));
             }
@@ -226,6 +236,27 @@ impl Play {
             }
             self.wait(Duration::from_secs(1))?;
         }
+    }
+}
+
+/// How often each is up for [`SHIFT`], where no two ever are at the same time.
+const SHIFTS: u32 = 8;
+const SHIFT: Duration = Duration::from_secs(70);
+
+impl Play {
+    /// Waits until nothing waits, while one after the other is up.
+    fn settle_apart(&mut self) -> Result<(), Violation> {
+        for _ in 0..SHIFTS {
+            for home in self.model.homes() {
+                self.alone(home)?;
+                self.wait(SHIFT)?;
+            }
+            if self.model.waiting(&mut self.world) == 0 {
+                return Ok(());
+            }
+        }
+        let minutes = SHIFT.as_secs() * u64::from(SHIFTS) / 60;
+        Err(Violation::StillWaiting { waiting: self.model.waiting(&mut self.world), minutes })
     }
 }
 

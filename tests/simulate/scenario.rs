@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::cast::{Cast, draw};
-use crate::step::Step;
+use crate::step::{Home, Step};
 
 /// Who is there, what the network is like, and what happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) cast: Cast,
     /// One way, in milliseconds.
     pub(crate) latency: (u64, u64),
+    /// Whether no two of them are ever up at the same time: then only mailboxes carry anything.
+    pub(crate) apart: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -25,11 +27,16 @@ impl Scenario {
         let rng = &mut StdRng::seed_from_u64(seed ^ 0x5ce9_a210);
         let cast = Cast::draw(rng);
         let latency = draw(&[(0, 2), (2, 25), (2, 25), (20, 80), (50, 400)], rng);
+        let apart = rng.random_bool(0.2);
         let mut steps = Vec::new();
         for _ in 0..rng.random_range(2..10) {
-            round(cast, &mut steps, rng);
+            if apart {
+                shift(cast, &mut steps, rng);
+            } else {
+                round(cast, &mut steps, rng);
+            }
         }
-        Self { seed, cast, latency, steps }
+        Self { seed, cast, latency, apart, steps }
     }
 }
 
@@ -43,6 +50,28 @@ fn round(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) {
         steps.extend(recovery);
         steps.push(Step::Wait(some_time(rng)));
     }
+}
+
+/// One home is up for a while, and writes; something befalls it, or the rendezvous.
+fn shift(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) {
+    let home = draw(cast.homes(), rng);
+    steps.push(Step::Alone(home));
+    let recovery = match rng.random_range(0..8) {
+        0..3 => strike_home(home, steps, rng),
+        3..5 => strike_server(steps, rng),
+        5 => {
+            steps.push(Step::Copy(home));
+            vec![Step::PutBack(home)]
+        }
+        _ => vec![],
+    };
+    for _ in 0..rng.random_range(1..4) {
+        let to = cast.draw_other(home, rng);
+        steps.push(Step::Send { from: home, to, count: rng.random_range(1..6) });
+        steps.push(Step::Wait(some_time(rng)));
+    }
+    steps.extend(recovery);
+    steps.push(Step::Wait(some_time(rng)));
 }
 
 fn talk(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) {
@@ -75,7 +104,7 @@ fn some_time(rng: &mut StdRng) -> Duration {
 /// Something befalls somebody. Returns what ends it.
 fn strike(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) -> Vec<Step> {
     match rng.random_range(0..10) {
-        0..4 => strike_home(cast, steps, rng),
+        0..4 => strike_home(draw(cast.homes(), rng), steps, rng),
         4..6 => strike_links(cast, steps, rng),
         6..8 => strike_server(steps, rng),
         8 => put_back(cast, steps, rng),
@@ -83,8 +112,7 @@ fn strike(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) -> Vec<Step> {
     }
 }
 
-fn strike_home(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) -> Vec<Step> {
-    let home = draw(cast.homes(), rng);
+fn strike_home(home: Home, steps: &mut Vec<Step>, rng: &mut StdRng) -> Vec<Step> {
     let (step, recovery) = match rng.random_range(0..8) {
         0 => (Step::Kill(home), Step::Start(home)),
         1..4 => (Step::KillAtCommit(home, rng.random_range(0..12)), Step::Start(home)),
@@ -99,7 +127,7 @@ fn strike_home(cast: Cast, steps: &mut Vec<Step>, rng: &mut StdRng) -> Vec<Step>
     vec![recovery]
 }
 
-fn right(home: &'static str) -> Step {
+fn right(home: Home) -> Step {
     Step::Clock { home, days: 0, late: false }
 }
 

@@ -75,7 +75,7 @@ mod tests {
         let mut steps = vec![Step::Join; 40];
         steps.insert(7, send(64));
         steps.insert(30, Step::KillAll);
-        let scenario = Scenario { seed: 1, cast: Cast::Pair, latency: (1, 1), steps };
+        let scenario = Scenario { seed: 1, cast: Cast::Pair, latency: (1, 1), apart: false, steps };
         let fails = |scenario: &Scenario| {
             let sends = scenario.steps.iter().position(|step| {
                 matches!(step, Step::Send { count, .. } if *count >= 5)

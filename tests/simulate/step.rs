@@ -23,6 +23,8 @@ pub(crate) enum Step {
     Stop(Home),
     /// A home starts.
     Start(Home),
+    /// Every other home stops, and this one starts.
+    Alone(Home),
     /// What a home has on its disk now is what a later [`Step::PutBack`] finds.
     Copy(Home),
     /// A home ends, and starts from its copy: the power failed, or a backup was restored.
@@ -69,6 +71,7 @@ impl fmt::Display for Step {
             Self::KillAtCommit(home, after) => write!(f, "kill {home} after {after} commits more"),
             Self::Stop(home) => write!(f, "stop {home}"),
             Self::Start(home) => write!(f, "start {home}"),
+            Self::Alone(home) => write!(f, "{home} alone is up"),
             Self::Copy(home) => write!(f, "copy {home}'s profile"),
             Self::PutBack(home) => write!(f, "put {home}'s copy back"),
             Self::SlowDisk(home, time) => write!(f, "a commit of {home} takes {time:?}"),

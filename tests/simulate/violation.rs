@@ -56,7 +56,7 @@ pub(crate) enum Violation {
     Forgotten { home: Home, id: MessageId },
     /// When all was well again, messages still waited after a long time.
     #[error("{waiting} messages wait still, {minutes} minutes after all is well again")]
-    StillWaiting { waiting: u32, minutes: u64 },
+    StillWaiting { waiting: u64, minutes: u64 },
     /// Links come up and go down without end.
     #[error("{home} has had {links} links in a minute")]
     Restless { home: Home, links: usize },

@@ -21,8 +21,8 @@ use crate::time::Timestamp;
 
 /// A request has at most this many bytes, but for `envelope.post`.
 pub const MAX_REQUEST: usize = 64 * 1024;
-/// An `envelope.post` has at most this many bytes: the longest envelope as base64url, and what
-/// stands around it. Only a connection whose device belongs to an account may send one.
+/// An `envelope.post` has at most this many bytes: the longest envelope alone as base64url, and
+/// what stands around it. Only a connection whose device belongs to an account may send one.
 pub const MAX_POST: usize = MAX_ENVELOPE.div_ceil(3) * 4 + 1024;
 /// The envelopes of one reply to `envelope.get` have at most this many bytes together, but for one
 /// that has more alone.
@@ -240,17 +240,17 @@ pub enum Request {
         /// Whose.
         name: Username,
     },
-    /// Leaves an envelope in the mailbox of a mutual contact's device, where it waits until that
-    /// device has saved it. Replied to with [`Done`] once it is stored, also where the contact has
-    /// blocked this account and nothing is.
+    /// Leaves envelopes in the mailbox of a mutual contact's device, in this order, where they wait
+    /// until that device has saved them. All are taken or none. Replied to with [`Done`] once they
+    /// are stored, also where the contact has blocked this account and nothing is.
     #[serde(rename = "envelope.post")]
     EnvelopePost {
         /// Whose device.
         name: Username,
         /// Which.
         device: DeviceId,
-        /// The envelope's bytes.
-        envelope: Blob,
+        /// The envelopes' bytes, of the same bounds as a reply to `envelope.get`.
+        envelopes: Vec<Blob>,
     },
     /// The oldest envelopes in this device's mailbox. Replied to with [`Envelopes`].
     #[serde(rename = "envelope.get")]

@@ -207,6 +207,7 @@ fn exit_of_intent(error: &IntentError) -> Exit {
         | IntentError::NoKey(_)
         | IntentError::NoRequest(_)
         | IntentError::NotAccepted(_)
+        | IntentError::NotQueued
         | IntentError::NothingToConfirm
         | IntentError::Oneself(_)
         | IntentError::UnknownContact(_)

@@ -2,38 +2,54 @@
 
 use std::process::ExitCode;
 
+use parlor_common::id::Username;
 use parlor_common::visible::Visible;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Context;
 use super::error::CliError;
 use crate::args::HistoryArgs;
 use crate::node::record::{Direction, StoredMessage};
+use crate::store::Reader;
 
 pub(super) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, CliError> {
     let reader = context.home.open_read_only()?;
+    for (json, text) in entries(&reader, args)? {
+        context.printer.line(&json, &text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The messages that are asked for, as JSON and as text.
+pub(super) fn entries(
+    reader: &Reader,
+    args: &HistoryArgs,
+) -> Result<Vec<(Value, String)>, CliError> {
     let own = reader.identity()?.name;
     let messages = reader.history(&args.contact, args.limit, args.search.as_deref())?;
     let known = || reader.contacts().map(|all| all.iter().any(|c| c.contact.name == args.contact));
     if messages.is_empty() && !known()? {
         return Err(CliError::UnknownContact(args.contact.to_string()));
     }
-    for StoredMessage { id, contact, direction, text, sent_at, state, .. } in messages {
-        let from = match direction {
-            Direction::In => contact,
-            Direction::Out => own.clone(),
-        };
-        let json = json!({
-            "id": id, "direction": direction, "from": from, "text": text,
-            "sent_at": sent_at.to_string(), "state": state,
-        });
-        let state = match direction {
-            Direction::In => String::new(),
-            Direction::Out => format!(" ({})", state_word(state)),
-        };
-        context.printer.line(&json, &format!("{sent_at} {from}: {}{state}", Visible(&text)))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(messages.into_iter().map(|message| entry(message, &own)).collect())
+}
+
+fn entry(message: StoredMessage, own: &Username) -> (Value, String) {
+    let StoredMessage { id, contact, direction, text, sent_at, state, .. } = message;
+    let from = match direction {
+        Direction::In => &contact,
+        Direction::Out => own,
+    };
+    let json = json!({
+        "id": id, "direction": direction, "from": from, "text": text,
+        "sent_at": sent_at.to_string(), "state": state,
+    });
+    let state = match direction {
+        Direction::In => String::new(),
+        Direction::Out => format!(" ({})", state_word(state)),
+    };
+    let text = format!("{sent_at} {from}: {}{state}", Visible(&text));
+    (json, text)
 }
 
 /// A state as people read it: the same word as in JSON.

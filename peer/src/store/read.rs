@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
 
 use super::ReadError;
 use super::columns::{DeviceSeed, DhSecret, Json, Key, Millis, Text};
-use crate::node::record::{Contact, Identity, StoredMessage};
+use crate::node::record::{Contact, Identity, StoredMessage, Timers};
 
 /// A contact, and whether it was last seen online.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ macro_rules! select_messages {
     ($rest:literal) => {
         concat!(
             "SELECT m.id, i.incarnation, m.number, p.name, m.direction, m.text, m.sent_at, \
-             m.state, m.carrier FROM messages m \
+             m.state, m.carrier, m.reason FROM messages m \
              JOIN incarnations i ON i.id = m.incarnation JOIN people p ON p.id = m.person ",
             $rest
         )
@@ -52,8 +52,8 @@ impl Reader {
     /// All contacts, by name.
     pub fn contacts(&self) -> Result<Vec<ListedContact>, ReadError> {
         let sql = "SELECT p.name, c.state, c.verified, c.account_key, c.changed_key, c.devices, \
-                   c.policy, c.online, c.unsigned, c.refused FROM contacts c JOIN people p ON p.id = c.person \
-                   ORDER BY p.name";
+                   c.policy, c.online, c.unsigned, c.refused, c.timer_ours, c.timer_theirs \
+                   FROM contacts c JOIN people p ON p.id = c.person ORDER BY p.name";
         self.all(sql, [], listed_contact)
     }
 
@@ -68,8 +68,8 @@ impl Reader {
     ) -> Result<Vec<StoredMessage>, ReadError> {
         let sql = select_messages!(
             "WHERE m.person = (SELECT id FROM people WHERE name = :name) \
-             AND (:search IS NULL OR instr(lower(m.text), lower(:search)) > 0) \
-             ORDER BY m.id DESC LIMIT :limit"
+             AND (:search IS NULL OR instr(lower(m.text), lower(:search)) > 0) AND m.text <> '' \
+             ORDER BY m.place DESC, m.number DESC LIMIT :limit"
         );
         let params = named_params! {":name": contact.as_str(), ":search": search, ":limit": limit};
         let mut messages = self.all(sql, params, message)?;
@@ -140,6 +140,7 @@ fn listed_contact(row: &Row<'_>) -> rusqlite::Result<ListedContact> {
         policy: row.get(6)?,
         unsigned: row.get::<_, Json<_>>(8)?.0,
         refused: row.get::<_, Option<Json<_>>>(9)?.map(|list| list.0),
+        timers: Timers { ours: row.get(10)?, theirs: row.get(11)? },
     };
     Ok(ListedContact { contact, online: row.get(7)? })
 }
@@ -154,6 +155,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
         sent_at: row.get::<_, Millis>(6)?.0,
         state: row.get(7)?,
         carrier: row.get(8)?,
+        reason: row.get(9)?,
     })
 }
 

@@ -86,7 +86,7 @@ fn requests(world: &World) -> Vec<Request> {
         Request::EnvelopePost {
             name: name("bob"),
             device: DeviceId([2; 16]),
-            envelope: Blob(vec![1; 32]),
+            envelopes: vec![Blob(vec![1; 32]), Blob(vec![2; 32])],
         },
         Request::EnvelopeGet { after: 1 },
         Request::EnvelopeAck { ids: vec![1, 2] },
@@ -247,6 +247,8 @@ fn stored(world: &World) -> String {
         "one_time_prekeys",
         "taken_prekeys",
         "email_codes",
+        "envelopes",
+        "mailboxes",
     ];
     tables.map(|table| world.dump(table)).join("\n")
 }
@@ -260,6 +262,7 @@ fn place() -> (World, ConnId) {
         contact_requests_at_once: all,
         contact_requests_per_day: all,
         offers_at_once: all,
+        posts_at_once: all,
         prekeys_put_at_once: all,
         prekey_requests_per_day: all,
         registrations_at_once: all,
