@@ -4,8 +4,8 @@ use stateright::{Model, Property};
 
 use crate::properties;
 use crate::state::{
-    Answer, Carrier, Effect, Envelope, Id, Link, Mailbox, Process, RecipientDisk, RecipientMemory,
-    SenderDisk, SenderMemory, Session, State, Text, Turn, Waiting,
+    Answer, Carrier, Effect, End, Envelope, Id, Link, Mailbox, Process, RecipientDisk,
+    RecipientMemory, SenderDisk, SenderMemory, Session, State, Text, Waiting,
 };
 
 /// How much of everything there is.
@@ -47,22 +47,29 @@ pub(crate) struct Protocol {
     pub(crate) mutant: Option<Mutant>,
 }
 
+/// What one side does in a turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Turn {
+    /// The sender queues a message.
+    Say,
+    /// The link takes the next message of the outbox.
+    SendNext,
+    /// The mailbox takes the message at this place of the outbox.
+    Post(usize),
+    /// The sender hears an answer on the link, or fetches one.
+    HearAnswer,
+    FetchAnswer,
+    /// The recipient gets an envelope from the link, or fetches one.
+    Receive,
+    Fetch,
+}
+
 /// One step of anybody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Action {
-    Say,
-    SendNext,
-    Post(usize),
-    HearAnswer,
-    FetchAnswer,
-    SenderSaves,
-    SenderActs,
+    Turn(Turn, End),
     SenderStarts,
     SenderCrashes,
-    Receive,
-    Fetch,
-    RecipientSaves,
-    RecipientActs,
     RecipientStarts,
     RecipientCrashes,
     LinkUp,
@@ -76,7 +83,8 @@ impl Action {
     const fn is_fault(self) -> bool {
         matches!(
             self,
-            Self::SenderCrashes
+            Self::Turn(_, End::NotSaved | End::Saved)
+                | Self::SenderCrashes
                 | Self::RecipientCrashes
                 | Self::CutLink
                 | Self::LoseSessions
@@ -97,7 +105,7 @@ impl Protocol {
         actions.iter().all(|action| action.is_fault())
     }
 
-    fn say(&self, state: &mut State) {
+    fn say(&self, state: &mut State, end: End) {
         let Some(memory) = &mut state.sender.memory else { return };
         state.said += 1;
         memory.last_number += 1;
@@ -112,11 +120,11 @@ impl Protocol {
         } else {
             disk.outbox.push(Waiting { id, text, sealed: None });
         }
-        state.sender.turn = Some(Turn { disk: Some(disk), effects });
+        end_sender(state, disk, effects, end);
     }
 
     /// An envelope of the outbox is sealed, and leaves once that is saved.
-    fn send(state: &mut State, place: usize, carrier: Carrier) {
+    fn send(state: &mut State, place: usize, carrier: Carrier, end: End) {
         let mut disk = state.sender.disk.clone();
         let session = disk.session;
         let Some(waiting) = disk.outbox.get_mut(place) else { return };
@@ -127,12 +135,11 @@ impl Protocol {
             Carrier::Direct => memory.taken += 1,
             Carrier::Mailbox => drop(memory.posted.insert(envelope.id, session)),
         }
-        let effects = vec![Effect::Send(carrier, envelope)];
-        state.sender.turn = Some(Turn { disk: Some(disk), effects });
+        end_sender(state, disk, vec![Effect::Send(carrier, envelope)], end);
     }
 
     /// The sender hears an answer.
-    fn answered(&self, state: &mut State, answer: Answer, carrier: Carrier) {
+    fn answered(&self, state: &mut State, answer: Answer, carrier: Carrier, end: End) {
         let Some(memory) = &mut state.sender.memory else { return };
         let mut disk = state.sender.disk.clone();
         let mut effects = Vec::new();
@@ -160,11 +167,11 @@ impl Protocol {
         if carrier == Carrier::Mailbox {
             effects.push(Effect::AckAnswer(answer));
         }
-        state.sender.turn = Some(Turn { disk: Some(disk), effects });
+        end_sender(state, disk, effects, end);
     }
 
     /// The recipient gets an envelope.
-    fn received(&self, state: &mut State, envelope: Envelope, carrier: Carrier) {
+    fn received(&self, state: &mut State, envelope: Envelope, carrier: Carrier, end: End) {
         let Some(memory) = &mut state.recipient.memory else { return };
         let mut disk = state.recipient.disk.clone();
         let mut effects = Vec::new();
@@ -189,21 +196,18 @@ impl Protocol {
         if carrier == Carrier::Mailbox {
             effects.push(Effect::AckEnvelope(envelope));
         }
-        state.recipient.turn = Some(Turn { disk: Some(disk), effects });
-        self.act_early(state);
+        let (early, effects) = effects.into_iter().partition(|effect| self.is_early(effect));
+        act(state, early);
+        end_recipient(state, disk, effects, end);
     }
 
     /// What the mutants do before anything is saved.
-    fn act_early(&self, state: &mut State) {
-        let early = |effect: &Effect| match effect {
+    fn is_early(&self, effect: &Effect) -> bool {
+        match effect {
             Effect::Answer(Answer::Receipt(_)) => self.is(Mutant::AcknowledgesEarly),
             Effect::AckEnvelope(_) => self.is(Mutant::EmptiesMailboxEarly),
             _ => false,
-        };
-        let Some(turn) = &mut state.recipient.turn else { return };
-        let (now, later) = std::mem::take(&mut turn.effects).into_iter().partition(early);
-        turn.effects = later;
-        act(state, now);
+        }
     }
 
     fn start_sender(&self, state: &mut State) {
@@ -222,54 +226,79 @@ impl Protocol {
         }
     }
 
-    fn sender_actions(&self, state: &State, actions: &mut Vec<Action>) {
+    /// What the sender can do next.
+    fn sender_turns(&self, state: &State) -> Vec<Turn> {
         let sender = &state.sender;
-        let Some(memory) = &sender.memory else { return actions.push(Action::SenderStarts) };
-        match &sender.turn {
-            Some(Turn { disk: Some(_), .. }) => return actions.push(Action::SenderSaves),
-            Some(_) => return actions.push(Action::SenderActs),
-            None => {}
-        }
+        let Some(memory) = &sender.memory else { return Vec::new() };
+        let mut turns = Vec::new();
         if state.said < self.bounds.messages {
-            actions.push(Action::Say);
+            turns.push(Turn::Say);
         }
         match &state.link {
             Some(link) => {
                 if memory.taken < sender.disk.outbox.len() {
-                    actions.push(Action::SendNext);
+                    turns.push(Turn::SendNext);
                 }
                 if !link.back.is_empty() {
-                    actions.push(Action::HearAnswer);
+                    turns.push(Turn::HearAnswer);
                 }
             }
             // What waits goes in order: the next is the first that is not posted.
             None => {
                 let posted = |waiting: &Waiting| memory.posted.contains_key(&waiting.id);
                 let next = sender.disk.outbox.iter().position(|waiting| !posted(waiting));
-                actions.extend(next.map(Action::Post));
+                turns.extend(next.map(Turn::Post));
             }
         }
         if memory.seen < state.mailbox.answers.len() {
-            actions.push(Action::FetchAnswer);
+            turns.push(Turn::FetchAnswer);
         }
+        turns
     }
 
-    fn recipient_actions(state: &State, actions: &mut Vec<Action>) {
-        let recipient = &state.recipient;
-        let Some(memory) = &recipient.memory else {
-            return actions.push(Action::RecipientStarts);
-        };
-        match &recipient.turn {
-            Some(Turn { disk: Some(_), .. }) => return actions.push(Action::RecipientSaves),
-            Some(_) => return actions.push(Action::RecipientActs),
-            None => {}
-        }
+    /// What the recipient can do next.
+    fn recipient_turns(state: &State) -> Vec<Turn> {
+        let Some(memory) = &state.recipient.memory else { return Vec::new() };
+        let mut turns = Vec::new();
         if state.link.as_ref().is_some_and(|link| !link.there.is_empty()) {
-            actions.push(Action::Receive);
+            turns.push(Turn::Receive);
         }
         if memory.seen < state.mailbox.envelopes.len() {
-            actions.push(Action::Fetch);
+            turns.push(Turn::Fetch);
         }
+        turns
+    }
+
+    fn take(&self, state: &mut State, turn: Turn, end: End) -> Option<()> {
+        match turn {
+            Turn::Say => self.say(state, end),
+            Turn::SendNext => {
+                let taken = state.sender.memory.as_ref()?.taken;
+                Self::send(state, taken, Carrier::Direct, end);
+            }
+            Turn::Post(place) => Self::send(state, place, Carrier::Mailbox, end),
+            Turn::HearAnswer => {
+                let answer = state.link.as_mut()?.back.remove(0);
+                self.answered(state, answer, Carrier::Direct, end);
+            }
+            Turn::FetchAnswer => {
+                let memory = state.sender.memory.as_mut()?;
+                memory.seen += 1;
+                let answer = *state.mailbox.answers.get(memory.seen - 1)?;
+                self.answered(state, answer, Carrier::Mailbox, end);
+            }
+            Turn::Receive => {
+                let envelope = state.link.as_mut()?.there.remove(0);
+                self.received(state, envelope, Carrier::Direct, end);
+            }
+            Turn::Fetch => {
+                let memory = state.recipient.memory.as_mut()?;
+                memory.seen += 1;
+                let envelope = *state.mailbox.envelopes.get(memory.seen - 1)?;
+                self.received(state, envelope, Carrier::Mailbox, end);
+            }
+        }
+        Some(())
     }
 
     fn faults(state: &State, actions: &mut Vec<Action>) {
@@ -282,8 +311,7 @@ impl Protocol {
         if state.link.is_some() && state.cuts_left > 0 {
             actions.push(Action::CutLink);
         }
-        let idle = state.recipient.turn.is_none();
-        if idle && state.losses_left > 0 && !state.recipient.disk.sessions.is_empty() {
+        if state.losses_left > 0 && !state.recipient.disk.sessions.is_empty() {
             actions.push(Action::LoseSessions);
         }
         let faults = [state.sender.crashes_left, state.recipient.crashes_left];
@@ -328,20 +356,51 @@ fn act(state: &mut State, effects: Vec<Effect>) {
     }
 }
 
-impl<D, M> Process<D, M> {
-    fn save(&mut self) {
-        let disk = self.turn.as_mut().and_then(|turn| turn.disk.take());
-        self.disk = disk.unwrap_or_else(|| unreachable!("there is a turn to save"));
+/// A turn of the sender ends.
+fn end_sender(state: &mut State, disk: SenderDisk, effects: Vec<Effect>, end: End) {
+    match end {
+        End::Done => {
+            state.sender.disk = disk;
+            act(state, effects);
+        }
+        End::NotSaved => befall(state, Action::SenderCrashes),
+        End::Saved => {
+            state.sender.disk = disk;
+            befall(state, Action::SenderCrashes);
+        }
     }
+}
 
+/// A turn of the recipient ends.
+fn end_recipient(state: &mut State, disk: RecipientDisk, effects: Vec<Effect>, end: End) {
+    match end {
+        End::Done => {
+            state.recipient.disk = disk;
+            act(state, effects);
+        }
+        End::NotSaved => befall(state, Action::RecipientCrashes),
+        End::Saved => {
+            state.recipient.disk = disk;
+            befall(state, Action::RecipientCrashes);
+        }
+    }
+}
+
+impl<D, M> Process<D, M> {
     fn crash(&mut self) {
         self.memory = None;
-        self.turn = None;
         self.crashes_left -= 1;
     }
+}
 
-    fn effects(&mut self) -> Vec<Effect> {
-        self.turn.take().map(|turn| turn.effects).unwrap_or_default()
+/// A turn, however it can end.
+fn push_turns(turns: Vec<Turn>, crashes_left: u8, actions: &mut Vec<Action>) {
+    for turn in turns {
+        actions.push(Action::Turn(turn, End::Done));
+        if crashes_left > 0 {
+            actions.push(Action::Turn(turn, End::NotSaved));
+            actions.push(Action::Turn(turn, End::Saved));
+        }
     }
 }
 
@@ -356,8 +415,8 @@ impl Model for Protocol {
         let sessions = [first].into();
         let recipient = RecipientDisk { sessions, last_session: first, stored: Vec::new() };
         vec![State {
-            sender: Process { memory: None, disk: sender, turn: None, crashes_left: crashes },
-            recipient: Process { memory: None, disk: recipient, turn: None, crashes_left: crashes },
+            sender: Process { memory: None, disk: sender, crashes_left: crashes },
+            recipient: Process { memory: None, disk: recipient, crashes_left: crashes },
             link: None,
             mailbox: Mailbox::default(),
             said: 0,
@@ -370,8 +429,14 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.sender_actions(state, actions);
-        Self::recipient_actions(state, actions);
+        push_turns(self.sender_turns(state), state.sender.crashes_left, actions);
+        push_turns(Self::recipient_turns(state), state.recipient.crashes_left, actions);
+        if state.sender.memory.is_none() {
+            actions.push(Action::SenderStarts);
+        }
+        if state.recipient.memory.is_none() {
+            actions.push(Action::RecipientStarts);
+        }
         let both = state.sender.memory.is_some() && state.recipient.memory.is_some();
         if both && state.link.is_none() && self.bounds.direct {
             actions.push(Action::LinkUp);
@@ -382,42 +447,7 @@ impl Model for Protocol {
     fn next_state(&self, before: &State, action: Action) -> Option<State> {
         let mut state = before.clone();
         match action {
-            Action::Say => self.say(&mut state),
-            Action::SendNext => {
-                let taken = state.sender.memory.as_ref()?.taken;
-                Self::send(&mut state, taken, Carrier::Direct);
-            }
-            Action::Post(place) => Self::send(&mut state, place, Carrier::Mailbox),
-            Action::HearAnswer => {
-                let answer = state.link.as_mut()?.back.remove(0);
-                self.answered(&mut state, answer, Carrier::Direct);
-            }
-            Action::FetchAnswer => {
-                let memory = state.sender.memory.as_mut()?;
-                memory.seen += 1;
-                let answer = *state.mailbox.answers.get(memory.seen - 1)?;
-                self.answered(&mut state, answer, Carrier::Mailbox);
-            }
-            Action::Receive => {
-                let envelope = state.link.as_mut()?.there.remove(0);
-                self.received(&mut state, envelope, Carrier::Direct);
-            }
-            Action::Fetch => {
-                let memory = state.recipient.memory.as_mut()?;
-                memory.seen += 1;
-                let envelope = *state.mailbox.envelopes.get(memory.seen - 1)?;
-                self.received(&mut state, envelope, Carrier::Mailbox);
-            }
-            Action::SenderSaves => state.sender.save(),
-            Action::RecipientSaves => state.recipient.save(),
-            Action::SenderActs => {
-                let effects = state.sender.effects();
-                act(&mut state, effects);
-            }
-            Action::RecipientActs => {
-                let effects = state.recipient.effects();
-                act(&mut state, effects);
-            }
+            Action::Turn(turn, end) => self.take(&mut state, turn, end)?,
             Action::SenderStarts => self.start_sender(&mut state),
             Action::RecipientStarts => state.recipient.memory = Some(RecipientMemory::default()),
             Action::LinkUp => self.link_up(&mut state),

@@ -82,22 +82,25 @@ pub(crate) enum Effect {
     AckAnswer(Answer),
 }
 
-/// A turn: what it makes of the disk, and what that allows.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct Turn<D> {
-    /// `None` once it is saved.
-    pub(crate) disk: Option<D>,
-    pub(crate) effects: Vec<Effect>,
-}
-
-/// A process: what it knows, and the turn that it is in.
+/// A process: what it knows, and what it has saved.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Process<D, M> {
     /// `None` while it is down.
     pub(crate) memory: Option<M>,
     pub(crate) disk: D,
-    pub(crate) turn: Option<Turn<D>>,
     pub(crate) crashes_left: u8,
+}
+
+/// How a turn ends. What it saves and what that allows are two steps, and a process can end before,
+/// between and after them.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum End {
+    /// It is saved, and what that allows is done.
+    Done,
+    /// The process ends before it is saved.
+    NotSaved,
+    /// The process ends when it is saved, before what that allows is done.
+    Saved,
 }
 
 /// What the sender knows while it runs.
