@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parlor_common::id::Username;
+use parlor_common::id::{MessageId, Username};
 
 pub use values::{
     ContactArg, ContactArgError, DeviceArg, DeviceArgError, DeviceName, DeviceNameError, Named,
@@ -280,9 +280,12 @@ pub struct HistoryArgs {
     /// How many messages: the newest are kept
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub limit: u32,
-    /// Only messages with these words
+    /// Only messages with words that begin with these, whatever case and accents
     #[arg(long, value_name = "WORDS")]
     pub search: Option<String>,
+    /// Only messages before this one, to page back
+    #[arg(long, value_name = "ID")]
+    pub before: Option<MessageId>,
 }
 
 #[cfg(test)]
@@ -315,6 +318,7 @@ mod tests {
             &["parlor", "devices", "name", "xyz", "phone"],
             &["parlor", "devices", "name", "ab", "a\nb"],
             &["parlor", "devices", "remove", ""],
+            &["parlor", "history", "bob", "--before", "12"],
         ] {
             let error = Cli::try_parse_from(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");

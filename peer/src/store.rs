@@ -20,6 +20,7 @@ mod load;
 mod old_copy;
 mod read;
 mod schema;
+mod search;
 mod write;
 
 use std::io;
@@ -32,11 +33,13 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use zeroize::Zeroizing;
 
 pub use error::{CommitError, CopyError, OpenError, ReadError};
-pub use read::{ListedContact, Reader};
+pub use read::{HistoryPage, ListedContact, Reader};
+pub use search::Progress;
 
 use crate::node::record::{Change, Identity, Saved};
 use columns::Key;
 use erasure::Erasure;
+use search::Indexing;
 use write::Writer;
 
 /// The key of a profile's database: 32 random bytes.
@@ -88,6 +91,7 @@ pub struct Store {
     /// The account's own key, which is the writer of all messages sent.
     own: AccountKey,
     erasure: Erasure,
+    indexing: Indexing,
     /// Copies of the database from before its tables were brought up to date.
     old_copies: Vec<PathBuf>,
 }
@@ -112,7 +116,8 @@ impl Store {
     }
 
     const fn of(db: Connection, own: AccountKey, old_copies: Vec<PathBuf>) -> Self {
-        Self { reader: Reader { db }, own, erasure: Erasure::new(), old_copies }
+        let (erasure, indexing) = (Erasure::new(), Indexing::new());
+        Self { reader: Reader { db }, own, erasure, indexing, old_copies }
     }
 
     /// Opens the database of a profile, and brings its tables up to date. Where they are of an
@@ -167,6 +172,7 @@ impl Store {
         transaction.commit()?;
         self.own = own;
         self.erasure.written();
+        self.indexing.written();
         if changes.iter().any(|change| matches!(change, Change::PutSession(_)))
             && let Err(error) = self.forget_old_copy()
         {
@@ -187,8 +193,9 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the log into the database and closes both.
+    /// Brings the search up to date, moves the log into the database and closes both.
     pub fn close(mut self) -> Result<(), CommitError> {
+        self.index_before_closing();
         self.erase(erasure::CLOSING_TIMEOUT)?;
         self.reader.db.close().map_err(|(_, error)| error.into())
     }

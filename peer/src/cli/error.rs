@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use parlor_common::device_list::DeviceListError;
+use parlor_common::id::{MessageId, Username};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::ErrorCode;
 use thiserror::Error;
@@ -75,6 +76,8 @@ pub(super) enum CliError {
     RekeyUnknown,
     #[error("there is no conversation with {0}")]
     UnknownContact(String),
+    #[error("there is no message {0} in the conversation with {1}")]
+    UnknownMessage(MessageId, Username),
 }
 
 const fn server_down(reason: ServerDown) -> &'static str {
@@ -150,7 +153,8 @@ impl CliError {
             | Self::Read(_)
             | Self::SeveralDevices(_)
             | Self::UnknownContact(_)
-            | Self::UnknownDevice(_) => Exit::Failed,
+            | Self::UnknownDevice(_)
+            | Self::UnknownMessage(..) => Exit::Failed,
         }
     }
 

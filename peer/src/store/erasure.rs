@@ -54,16 +54,34 @@ impl Erasure {
     /// Something was committed.
     pub(super) fn written(&mut self) {
         self.rows_moved = true;
+        self.log_written();
+    }
+
+    /// Something was committed that touched no keys.
+    pub(super) fn log_written(&mut self) {
         if self.log == Log::Empty {
             self.log = Log::Written;
+        }
+    }
+
+    /// When the log is to be emptied.
+    const fn poll_timeout(&self) -> Option<Timestamp> {
+        match self.log {
+            Log::Due(due) => Some(due),
+            Log::Empty | Log::Written => None,
         }
     }
 }
 
 impl Store {
-    /// Erases what is due by now. To be called after every turn in which something was committed,
-    /// and when [`Store::poll_timeout`] says.
+    /// Does what is due by now: erases, and brings the search up to date. To be called after every
+    /// turn in which something was committed, and when [`Store::poll_timeout`] says.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), CommitError> {
+        self.index_due(now)?;
+        self.erase_due(now)
+    }
+
+    fn erase_due(&mut self, now: Timestamp) -> Result<(), CommitError> {
         let waits = match self.erasure.log {
             Log::Empty => false,
             Log::Written => true,
@@ -78,11 +96,9 @@ impl Store {
     }
 
     /// When [`Store::handle_timeout`] next has something to do, by the clock that it is told.
-    pub const fn poll_timeout(&self) -> Option<Timestamp> {
-        match self.erasure.log {
-            Log::Due(due) => Some(due),
-            Log::Empty | Log::Written => None,
-        }
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let due = [self.erasure.poll_timeout(), self.indexing.poll_timeout()];
+        due.into_iter().flatten().min()
     }
 
     /// Erases now what was committed, waiting so long for readers. Returns whether the log is
@@ -177,17 +193,17 @@ mod tests {
     #[test]
     fn the_log_is_emptied_within_a_second_of_the_first_commit_and_not_before() {
         let (files, mut store) = Files::new();
-        assert_eq!(store.poll_timeout(), None);
+        assert_eq!(store.erasure.poll_timeout(), None);
         store.handle_timeout(MINUTE).unwrap();
         let due = MINUTE + DELAY;
-        assert_eq!(store.poll_timeout(), Some(due));
+        assert_eq!(store.erasure.poll_timeout(), Some(due));
         // Whatever else is committed puts nothing off.
         store.commit(&[put(contact("bob"))]).unwrap();
         store.handle_timeout(due - Duration::from_millis(1)).unwrap();
-        assert_eq!(store.poll_timeout(), Some(due));
+        assert_eq!(store.erasure.poll_timeout(), Some(due));
         assert!(files.log_len() > 0);
         store.handle_timeout(due).unwrap();
-        assert_eq!((store.poll_timeout(), files.log_len()), (None, 0));
+        assert_eq!((store.erasure.poll_timeout(), files.log_len()), (None, 0));
         assert!(DELAY < Duration::from_secs(1));
     }
 
@@ -198,13 +214,13 @@ mod tests {
         store.handle_timeout(MINUTE + DELAY).unwrap();
         let later = MINUTE + 10 * DELAY;
         store.handle_timeout(later).unwrap();
-        assert_eq!(store.poll_timeout(), None);
+        assert_eq!(store.erasure.poll_timeout(), None);
         store.commit(&[put(contact("bob"))]).unwrap();
         store.handle_timeout(later).unwrap();
-        assert_eq!(store.poll_timeout(), Some(later + DELAY));
+        assert_eq!(store.erasure.poll_timeout(), Some(later + DELAY));
         assert!(files.log_len() > 0);
         store.handle_timeout(later + 5 * DELAY).unwrap();
-        assert_eq!((store.poll_timeout(), files.log_len()), (None, 0));
+        assert_eq!((store.erasure.poll_timeout(), files.log_len()), (None, 0));
     }
 
     #[test]
@@ -219,7 +235,7 @@ mod tests {
         for _ in 0..3 {
             now = now + DELAY;
             store.handle_timeout(now).unwrap();
-            assert_eq!(store.poll_timeout(), Some(now + DELAY));
+            assert_eq!(store.erasure.poll_timeout(), Some(now + DELAY));
         }
         let held = files.log_len();
         assert!(held > 0);
@@ -228,7 +244,7 @@ mod tests {
         assert_eq!(reader.contacts().unwrap().len(), 0);
         reader.db.execute_batch("COMMIT").unwrap();
         store.handle_timeout(now + 2 * DELAY).unwrap();
-        assert_eq!((store.poll_timeout(), files.log_len()), (None, 0));
+        assert_eq!((store.erasure.poll_timeout(), files.log_len()), (None, 0));
         assert_eq!(reader.contacts().unwrap().len(), 1);
     }
 
@@ -251,6 +267,6 @@ mod tests {
         let mut store = store();
         store.handle_timeout(MINUTE).unwrap();
         store.handle_timeout(MINUTE + DELAY).unwrap();
-        assert_eq!(store.poll_timeout(), None);
+        assert_eq!(store.erasure.poll_timeout(), None);
     }
 }

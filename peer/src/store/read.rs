@@ -3,10 +3,11 @@
 use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::{Incarnation, MessageId, Username};
 use parlor_common::link::Link;
-use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::ReadError;
 use super::columns::{DeviceSeed, DhSecret, Json, Key, Millis, Text};
+use super::search::Search;
 use crate::node::record::{Contact, Identity, StoredMessage};
 
 /// A contact, and whether it was last seen online.
@@ -16,6 +17,19 @@ pub struct ListedContact {
     pub contact: Contact,
     /// Whether it was online when the profile's engine last heard of it.
     pub online: bool,
+}
+
+/// Which part of a conversation is read.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryPage<'a> {
+    /// How many messages at most: the newest are kept.
+    pub limit: u32,
+    /// Only messages that stand before this row.
+    pub before: Option<i64>,
+    /// Only messages that are found by these words: each must be the beginning of a word of the
+    /// message, whatever case and accents. Where there is no letter or digit among them, messages
+    /// with these very characters, among the newest 100,000.
+    pub search: Option<&'a str>,
 }
 
 /// Reads a profile. Other connections may write meanwhile: each call sees one whole state.
@@ -57,24 +71,53 @@ impl Reader {
         self.all(sql, [], listed_contact)
     }
 
-    /// The newest `limit` messages of a conversation, oldest first; with `search` only those whose
-    /// text contains it, whatever the case of ASCII letters. The other side need not be a contact
-    /// any more.
+    /// The newest `limit` messages of a conversation, oldest first; with `search` only those that
+    /// are found by these words. See [`Reader::page`].
     pub fn history(
         &self,
         contact: &Username,
         limit: u32,
         search: Option<&str>,
     ) -> Result<Vec<StoredMessage>, ReadError> {
-        let sql = select_messages!(
-            "WHERE m.person = (SELECT id FROM people WHERE name = :name) \
-             AND (:search IS NULL OR instr(lower(m.text), lower(:search)) > 0) \
-             ORDER BY m.id DESC LIMIT :limit"
-        );
-        let params = named_params! {":name": contact.as_str(), ":search": search, ":limit": limit};
-        let mut messages = self.all(sql, params, message)?;
+        self.page(contact, &HistoryPage { limit, before: None, search })
+    }
+
+    /// A page of a conversation, oldest first. The other side need not be a contact any more.
+    pub fn page(
+        &self,
+        contact: &Username,
+        page: &HistoryPage<'_>,
+    ) -> Result<Vec<StoredMessage>, ReadError> {
+        let mut query = self.db.prepare_cached("SELECT id FROM people WHERE name = ?1")?;
+        let person = query.query_row([contact.as_str()], |row| row.get(0)).optional()?;
+        let Some(person) = person else { return Ok(Vec::new()) };
+        let HistoryPage { limit, before, search } = *page;
+        let before = before.unwrap_or(i64::MAX);
+        let mut messages = match search {
+            None => self.newest(person, before, limit)?,
+            Some(words) => self.rows(&Search { person, words, before, limit }.run(&self.db)?)?,
+        };
         messages.reverse();
         Ok(messages)
+    }
+
+    /// The newest messages of a conversation before a row, newest first.
+    fn newest(
+        &self,
+        person: i64,
+        before: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, ReadError> {
+        let sql = select_messages!("WHERE m.person = ?1 AND m.id < ?2 ORDER BY m.id DESC LIMIT ?3");
+        self.all(sql, (person, before, limit), message)
+    }
+
+    /// The messages of these rows, in their order.
+    fn rows(&self, rows: &[i64]) -> Result<Vec<StoredMessage>, ReadError> {
+        let mut query = self.db.prepare_cached(select_messages!("WHERE m.id = ?1"))?;
+        let found = rows.iter().map(|row| query.query_row([row], message).optional());
+        let found = found.filter_map(Result::transpose);
+        Ok(found.collect::<rusqlite::Result<_>>()?)
     }
 
     /// How many messages to a contact are not acknowledged yet.
@@ -199,22 +242,23 @@ mod tests {
     }
 
     #[test]
-    fn a_search_is_for_a_part_of_the_text_and_knows_no_wildcards() {
+    fn a_conversation_is_read_in_pages() {
         let mut store = store();
-        for (number, text) in [(1, "100% sure"), (2, "100 Sure"), (3, "a_b"), (4, "ab")] {
-            let mut message = received(number);
-            text.clone_into(&mut message.text);
-            store.commit(&[receive(message)]).unwrap();
-        }
-        let found = |words: &str| {
-            let found = store.reader().history(&name("bob"), 50, Some(words)).unwrap();
-            found.into_iter().map(|message| message.text).collect::<Vec<_>>()
+        let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
+        store.commit(&changes).unwrap();
+        let page = |before, search| {
+            let page = HistoryPage { limit: 2, before, search };
+            store.reader().page(&name("bob"), &page).unwrap()
         };
-        assert_eq!(found("sURE"), ["100% sure", "100 Sure"]);
-        assert_eq!(found("%"), ["100% sure"]);
-        assert_eq!(found("a_b"), ["a_b"]);
-        assert_eq!(found("\\"), Vec::<String>::new());
-        assert_eq!(found(&"x".repeat(100_000)), Vec::<String>::new());
+        for search in [None, Some("in")] {
+            let last = page(None, search);
+            assert_eq!(texts(&last), ["in 4", "in 5"]);
+            let before = page(Some(last[0].row), search);
+            assert_eq!(texts(&before), ["in 2", "in 3"]);
+            let first = page(Some(before[0].row), search);
+            assert_eq!(texts(&first), ["in 1"]);
+            assert_eq!(page(Some(first[0].row), search), []);
+        }
     }
 
     #[test]
