@@ -16,9 +16,11 @@ mod erasure;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod import;
 mod load;
 mod old_copy;
 mod read;
+mod salvage;
 mod schema;
 mod search;
 mod write;
@@ -33,7 +35,9 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use zeroize::Zeroizing;
 
 pub use error::{CommitError, CopyError, OpenError, ReadError};
+pub use import::Imported;
 pub use read::{HistoryPage, ListedContact, Reader};
+pub use salvage::{Salvage, SalvageError, Salvaged};
 pub use search::Progress;
 
 use crate::node::record::{Change, Identity, Saved};

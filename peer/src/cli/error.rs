@@ -1,6 +1,7 @@
 //! Why a command failed: in words for people, with a code for programs and an exit code.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use parlor_common::device_list::DeviceListError;
@@ -10,13 +11,15 @@ use parlor_common::wire::rendezvous::ErrorCode;
 use thiserror::Error;
 
 use crate::account::{AccountError, ParseRecoveryCodeError};
+use crate::archive::LineError;
+use crate::config::ConfigError;
 use crate::driver::EngineError;
 use crate::net::{CallError, ConnectError};
 use crate::node::input::ServerDown;
 use crate::node::output::IntentError;
 use crate::opaque::OpaqueError;
-use crate::profile::{LockError, ProfileError};
-use crate::store::ReadError;
+use crate::profile::{ExportError, LockError, ProfileError};
+use crate::store::{CommitError, ReadError, Salvaged};
 
 /// Why a command failed. The messages say what to do next where there is something to do.
 #[derive(Debug, Error)]
@@ -26,13 +29,19 @@ pub(super) enum CliError {
     #[error(transparent)]
     Call(#[from] CallError),
     #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the demo came to an unexpected end: {0}")]
     Demo(&'static str),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error("{} cannot be used: {}", .0.display(), .1)]
+    File(PathBuf, io::Error),
     #[error("{0}")]
     Host(String),
+    #[error("{}: line {line}: {error}; nothing was imported", .path.display())]
+    ImportLine { path: PathBuf, line: u64, error: LineError },
     #[error(transparent)]
     Intent(#[from] IntentError),
     #[error("interrupted")]
@@ -43,6 +52,8 @@ pub(super) enum CliError {
     Lock(#[from] LockError),
     #[error("this platform has no data folder; give one with --home DIR")]
     NoHome,
+    #[error("{} is there already, and is not overwritten", .0.display())]
+    OutputExists(PathBuf),
     #[error(
         "the link is for another rendezvous ({theirs}) than your own ({own}); Parlor talks through one rendezvous so far"
     )]
@@ -61,6 +72,8 @@ pub(super) enum CliError {
     Server(ServerDown),
     #[error("{0}")]
     Text(String),
+    #[error("{}", not_all_saved(.0))]
+    NotAllSaved(Salvaged),
     #[error("nothing was changed")]
     NotConfirmed,
     #[error("this cannot be undone: give --yes where there is no terminal to ask")]
@@ -78,6 +91,29 @@ pub(super) enum CliError {
     UnknownContact(String),
     #[error("there is no message {0} in the conversation with {1}")]
     UnknownMessage(MessageId, Username),
+}
+
+impl From<CommitError> for CliError {
+    fn from(error: CommitError) -> Self {
+        Self::Profile(error.into())
+    }
+}
+
+impl From<ExportError> for CliError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Profile(error) => Self::Profile(error),
+            ExportError::Write(error) => Self::Io(error),
+        }
+    }
+}
+
+fn not_all_saved(Salvaged { saved, lost }: &Salvaged) -> String {
+    let lost = lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
+    format!(
+        "the database is damaged: {saved} messages were saved, {lost} could not be read; parlor \
+         doctor says what can be done"
+    )
 }
 
 const fn server_down(reason: ServerDown) -> &'static str {
@@ -136,17 +172,22 @@ impl CliError {
             Self::Server(reason) => exit_of_server(*reason),
             Self::Account(_)
             | Self::Call(CallError::Malformed)
+            | Self::Config(_)
             | Self::Connect(_)
             | Self::Demo(_)
             | Self::Engine(_)
+            | Self::File(..)
             | Self::Host(_)
+            | Self::ImportLine { .. }
             | Self::Interrupted
             | Self::Io(_)
             | Self::Lock(_)
             | Self::NoHome
+            | Self::NotAllSaved(_)
             | Self::NotAsked
             | Self::NotConfirmed
             | Self::OtherServer { .. }
+            | Self::OutputExists(_)
             | Self::OwnDevices(_)
             | Self::Password(_)
             | Self::Profile(_)
@@ -177,11 +218,23 @@ impl CliError {
             Self::Account(AccountError::WrongRecoveryCode) | Self::RecoveryCode(_) => {
                 "wrong_recovery_code"
             }
+            Self::Profile(
+                ProfileError::Locked | ProfileError::Passphrase(_) | ProfileError::WrongPassphrase,
+            ) => "passphrase",
+            Self::NotAllSaved(_)
+            | Self::Profile(
+                ProfileError::Damaged(_)
+                | ProfileError::Read(ReadError::Damaged)
+                | ProfileError::Write(CommitError::Damaged),
+            )
+            | Self::Read(ReadError::Damaged) => "damaged",
+            Self::ImportLine { .. } => "import",
             Self::Lock(LockError::Held { .. }) => "profile_in_use",
             Self::Profile(_) | Self::Lock(_) | Self::Read(_) | Self::NoHome => "profile",
             Self::Intent(IntentError::UnknownContact(_)) | Self::UnknownContact(_) => {
                 "unknown_contact"
             }
+            Self::Config(_) => "config",
             Self::Interrupted => "interrupted",
             Self::Password(_) => "password",
             Self::Text(_) => "text",

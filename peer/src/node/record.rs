@@ -7,7 +7,7 @@ use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::identity::{AccountKey, DeviceSecret};
 use parlor_common::link::ServerAddress;
 use parlor_common::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use super::replays::EphemeralHash;
@@ -70,7 +70,7 @@ impl Contact {
 }
 
 /// The state of a message that was sent from here.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageState {
     /// In the outbox.
@@ -86,7 +86,7 @@ pub enum MessageState {
 }
 
 /// A way for envelopes to reach a device.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
     /// Straight from peer to peer.
@@ -277,7 +277,7 @@ pub struct StoredMessage {
 }
 
 /// Which way a message went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the contact.

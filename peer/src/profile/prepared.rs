@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 
-use super::{DATABASE, Home, KEY, ProfileError, at, key, private};
+use super::key::KeyFile;
+use super::{DATABASE, Home, KEY, ProfileError, at, private};
 use crate::node::record::Identity;
 use crate::store::{Store, StoreKey};
 
@@ -44,7 +45,7 @@ impl PreparedProfile {
 
     fn write_files(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {
         let path = self.home.path.join(NEW_KEY);
-        key::write(&path, key).map_err(at(&path))?;
+        KeyFile::Plain(key.clone()).write(&path).map_err(at(&path))?;
         let path = self.home.path.join(NEW_DATABASE);
         private::create(&path).map_err(at(&path))?;
         Store::create(&path, key, identity)?.close()?;

@@ -1,6 +1,7 @@
 //! Changes as SQL: contacts, sessions, prekeys. Everything here runs inside one transaction of the
 //! caller.
 
+mod import;
 mod messages;
 mod rekeying;
 

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod stage;
+mod storage;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
