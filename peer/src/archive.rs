@@ -150,6 +150,7 @@ mod tests {
             sent_at: Timestamp::from_millis(u64::MAX),
             state: MessageState::Sent,
             carrier: Some(Carrier::Mailbox),
+            reason: None,
         };
         ArchivedMessage::of(stored, &own())
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use parlor_common::id::{MessageId, Username};
+use serde::Deserialize;
 
 pub use values::{
     ContactArg, ContactArgError, DeviceArg, DeviceArgError, DeviceName, DeviceNameError, Named,
@@ -72,6 +73,8 @@ pub enum Command {
     Send(SendArgs),
     /// Print what happens, until interrupted
     Listen,
+    /// Take JSON-RPC requests on standard input, a line each, and answer on standard output
+    Rpc,
     /// Print the conversation with a contact
     History(HistoryArgs),
     /// Write messages as lines of JSON: no keys, no sessions
@@ -81,6 +84,8 @@ pub enum Command {
         /// The file that `export` wrote
         file: PathBuf,
     },
+    /// Look whether everything is well: cryptography, store, rendezvous, clock, network
+    Doctor,
     /// See to the profile's own files
     #[command(subcommand)]
     Store(StoreCommand),
@@ -300,7 +305,8 @@ pub struct SendArgs {
 }
 
 /// How far `send` waits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Wait {
     /// Until the message is saved here
     None,

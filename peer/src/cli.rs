@@ -9,18 +9,21 @@ mod chat;
 mod contact;
 mod demo;
 mod devices;
+mod doctor;
 mod error;
 mod export;
 mod history;
 mod host;
 mod import;
 mod invite;
+mod lines;
 mod listen;
 mod notice;
 mod own;
 mod password;
 mod print;
 mod prompt;
+mod rpc;
 mod safety_number;
 mod send;
 mod session;
@@ -95,9 +98,11 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliEr
         Command::Invite { uses } => invite::run(context, uses).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Listen => listen::run(context).await,
+        Command::Rpc => rpc::run(context).await,
         Command::History(args) => history::run(context, &args),
         Command::Export(args) => export::run(context, &args),
         Command::Import { file } => import::run(context, &file),
+        Command::Doctor => doctor::run(context).await,
         Command::Store(StoreCommand::Passphrase(args)) => store::passphrase(context, &args),
         Command::Chat { contact } => chat::run(context, contact).await,
     }

@@ -16,8 +16,11 @@
 //! | `people`, `blocking` over `contacts` | requests, answers, blocks, contacts and their devices |
 //! | `devices`, `lists` | what device lists mean, and whether everybody is shown the same |
 //! | `linking` over `paths`, `offers`, `dialing` | offers, dials, links |
-//! | `delivery` over `outbox` | messages and receipts |
-//! | `keying` over `sessions`, `agreements`, `replays`, `repair`, `patience` | shared keys: envelopes are opened, sessions made and mended |
+//! | `delivery`, `posting` over `outbox` | messages on their way out: by links, and by contacts' mailboxes |
+//! | `fetching` | this device's mailbox |
+//! | `opening` over `sessions`, `agreements`, `replays`, `patience` | envelopes, up to what is in them |
+//! | `receiving`, `reading`, `disappearing` | what is in them: messages, receipts, and how long texts are kept |
+//! | `keying` over `sessions`, `agreements`, `repair` | shared keys: sessions are made and mended |
 //! | `publishing` over `prekeys` | prekeys at the rendezvous |
 
 mod agreements;
@@ -27,18 +30,24 @@ pub mod content;
 mod delivery;
 mod devices;
 mod dialing;
+mod disappearing;
+mod fetching;
 pub mod input;
 mod keying;
 mod linking;
 mod lists;
 mod offers;
+mod opening;
 mod outbox;
 pub mod output;
 mod paths;
 mod patience;
 mod people;
+mod posting;
 mod prekeys;
 mod publishing;
+mod reading;
+mod receiving;
 pub mod record;
 mod rendezvous;
 mod repair;
@@ -59,17 +68,20 @@ use parlor_common::time::Timestamp;
 use rand::CryptoRng;
 use thiserror::Error;
 
-use self::agreements::Agreements;
+use self::agreements::{Agreements, Lane};
 use self::contacts::Contacts;
 use self::dialing::DialBudget;
-use self::input::{Input, Intent, LinkId, LocalAddress, NetInput, Now, Token};
+use self::fetching::Fetching;
+use self::input::{Input, Intent, LocalAddress, NetInput, Now, Token};
 use self::keying::Repaired;
 use self::lists::ListWatch;
 use self::offers::Offers;
+use self::opening::Sender;
 use self::outbox::Outbox;
 use self::output::{Event, Incoming, IntentError, Transmit};
 use self::paths::Paths;
 use self::patience::Patience;
+use self::posting::Posting;
 use self::prekeys::Prekeys;
 use self::publishing::Publication;
 use self::record::{Change, Identity, Saved, Start};
@@ -100,6 +112,12 @@ pub struct Node {
     dials: DialBudget,
 
     outbox: Outbox,
+    /// The last message that was sent to each contact.
+    last_sent: BTreeMap<Username, MessageId>,
+    /// When the next message is to be erased.
+    next_expiry: Option<Timestamp>,
+    posting: Posting,
+    fetching: Fetching,
     sessions: Sessions,
     agreements: Agreements,
     prekeys: Prekeys,
@@ -107,13 +125,17 @@ pub struct Node {
     replays: Replays,
     repairs: Repairs,
     patience: Patience,
-    /// What has arrived on each link in this turn, and is acknowledged at its end.
-    receipts: BTreeMap<LinkId, BTreeSet<MessageId>>,
+    /// What has arrived of each device in this turn, and is acknowledged at its end.
+    receipts: BTreeMap<(DeviceId, Lane), BTreeSet<MessageId>>,
     /// Receipts that wait for a step of the ratchet with a device.
-    stepping: BTreeMap<DeviceId, BTreeMap<LinkId, BTreeSet<MessageId>>>,
+    stepping: BTreeMap<DeviceId, BTreeMap<Lane, BTreeSet<MessageId>>>,
+    /// What the person has seen of each contact in this turn, and is told at its end.
+    read: BTreeMap<Username, BTreeSet<MessageId>>,
+    /// The same, of those to whom there was no way.
+    unsaid_read: BTreeMap<Username, BTreeSet<MessageId>>,
     /// New sessions that are to say why they are there, and which messages were received last.
     repaired: Vec<(Repaired, Vec<MessageId>)>,
-    /// Those of them whose device has no link now.
+    /// Those of them to whose device there was no way.
     unsaid: Vec<(Repaired, Vec<MessageId>)>,
     /// Contacts to whom something may be sent at the end of this turn.
     ready: BTreeSet<Username>,
@@ -144,7 +166,11 @@ enum Awaiting {
     /// A message was saved: it is told if it was new. Its row is not known yet.
     Received(Box<Incoming>),
     /// The id of a message whose envelope arrived again is acknowledged again.
-    Opened(LinkId),
+    Opened(Sender),
+    /// Messages to a contact were seen there.
+    Read(Username),
+    /// Messages whose time was over are erased.
+    NextExpiry,
     /// What was received last is said on a new session.
     LastReceived(Repaired),
 }
@@ -169,6 +195,8 @@ impl Node {
         for contact in &contacts {
             outbox.set_aside(&contact.name, contact.account_key);
         }
+        let sessions = Sessions::new(sessions);
+        outbox.unseal_unless(|device, session| sessions.contains(device, session));
         let mut node = Self {
             incarnation,
             next_number: 1,
@@ -183,7 +211,11 @@ impl Node {
             dials: DialBudget::default(),
             ready: outbox.contacts().into_iter().collect(),
             outbox,
-            sessions: Sessions::new(sessions),
+            last_sent: start.last_sent.into_iter().collect(),
+            next_expiry: start.next_expiry,
+            posting: Posting::default(),
+            fetching: Fetching::default(),
+            sessions,
             agreements: Agreements::new(start.prekeys_seen),
             prekeys: Prekeys::new(&prekeys),
             publication: Publication::new(start.starts),
@@ -192,6 +224,8 @@ impl Node {
             patience: Patience::default(),
             receipts: BTreeMap::new(),
             stepping: BTreeMap::new(),
+            read: BTreeMap::new(),
+            unsaid_read: BTreeMap::new(),
             repaired: Vec::new(),
             unsaid: Vec::new(),
             fresh: BTreeMap::new(),
@@ -209,7 +243,7 @@ impl Node {
     /// Takes one thing that happened.
     pub fn handle(&mut self, input: Input, now: Now, rng: &mut dyn CryptoRng) {
         match input {
-            Input::Intent(token, intent) => self.handle_intent(token, intent, now),
+            Input::Intent(token, intent) => self.handle_intent(token, intent, now, rng),
             Input::Net(input) => self.handle_net(input, now, rng),
             Input::Work(done) => self.handle_work(done, now),
         }
@@ -220,11 +254,11 @@ impl Node {
             WorkDone::Initiated { device, session } => {
                 self.handle_initiated(device, session, now);
             }
-            WorkDone::Accepted { link, envelope, accepted } => {
-                self.handle_accepted(link, &envelope, accepted, now);
+            WorkDone::Accepted { source, envelope, accepted } => {
+                self.handle_accepted(source, &envelope, accepted, now);
             }
-            WorkDone::Turned { link, envelope, turned } => {
-                self.handle_turned(link, *envelope, turned, now);
+            WorkDone::Turned { source, envelope, turned } => {
+                self.handle_turned(source, *envelope, turned, now);
             }
             WorkDone::Strode { device, session, step } => {
                 self.handle_strode(device, session, *step);
@@ -233,7 +267,7 @@ impl Node {
         }
     }
 
-    fn handle_intent(&mut self, token: Token, intent: Intent, now: Now) {
+    fn handle_intent(&mut self, token: Token, intent: Intent, now: Now, rng: &mut dyn CryptoRng) {
         match intent {
             Intent::AddContact { name, account_key } => {
                 self.add_contact(token, name, account_key, now);
@@ -246,6 +280,11 @@ impl Node {
             Intent::VerifyContact { name } => self.verify_contact(token, &name),
             Intent::ConfirmDevices { list } => self.confirm_devices(token, list),
             Intent::Send { to, text } => self.send(token, to, text, now),
+            Intent::TakeBack { id } => self.take_back(token, id),
+            Intent::Edit { id, text } => self.edit(token, id, text),
+            Intent::Read { contact, ids } => self.have_read(token, contact, ids),
+            Intent::Typing { contact } => self.typing(token, &contact, now, rng),
+            Intent::SetTimer { name, seconds } => self.set_timer(token, &name, seconds),
             Intent::Printed { rows } => {
                 self.changes.push(Change::MarkPrinted(rows));
                 self.done(token, Ok(()));
@@ -285,6 +324,8 @@ impl Node {
         }
         self.look_after_prekeys(now);
         self.expire_keys(now);
+        self.erase_expired(now);
+        self.offers.outgrown(now.timer);
         self.ready.extend(self.outbox.contacts());
     }
 
@@ -298,6 +339,8 @@ impl Node {
             self.offers.poll_timeout(reachable),
             self.repairs.poll_timeout(now.timer),
             self.publication.poll_timeout(),
+            self.posting.poll_timeout(now.timer),
+            self.expiry_timeout(now),
         ]
         .into_iter()
         .flatten()
@@ -307,11 +350,14 @@ impl Node {
     /// Ends a turn: what is to be saved, all together, before anything else is polled.
     pub fn take_changes(&mut self, now: Now, rng: &mut dyn CryptoRng) -> Vec<Change> {
         self.acknowledge(now, rng);
-        self.repair(now);
+        self.say_read(now, rng);
+        self.repair(now, rng);
         self.say_resend(now, rng);
         for contact in std::mem::take(&mut self.ready) {
             self.pump(&contact, now, rng);
         }
+        self.post_loose();
+        self.acknowledge_envelopes();
         self.order_strides();
         self.fresh.clear();
         let mut changes = std::mem::take(&mut self.changes);
@@ -327,8 +373,14 @@ impl Node {
                     self.events.push_back(Event::Message(Incoming { row, ..*message }));
                 }
                 (Some(Awaiting::Received(_)), Saved::Received(None)) => {}
-                (Some(Awaiting::Opened(link)), Saved::Opened(id)) => {
-                    self.found_opened(link, id, now);
+                (Some(Awaiting::Opened(sender)), Saved::Opened(opened)) => {
+                    self.found_opened(&sender, opened, now);
+                }
+                (Some(Awaiting::Read(contact)), Saved::Read(ids)) => {
+                    self.found_read(&contact, ids);
+                }
+                (Some(Awaiting::NextExpiry), Saved::NextExpiry(at)) => {
+                    self.next_expiry = self.next_expiry.into_iter().chain(at).min();
                 }
                 (Some(Awaiting::LastReceived(repaired)), Saved::LastReceived(ids)) => {
                     self.repaired.push((repaired, ids));
@@ -343,7 +395,7 @@ impl Node {
     /// Whether another turn has something to save already.
     pub fn has_changes(&self) -> bool {
         let nothing = self.receipts.is_empty() && self.repaired.is_empty();
-        !nothing || !self.ready.is_empty() || !self.changes.is_empty()
+        !nothing || self.fetching.is_due() || !self.ready.is_empty() || !self.changes.is_empty()
     }
 
     /// The next order to the network.

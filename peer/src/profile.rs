@@ -38,7 +38,7 @@ use self::sealed_key::{Cost, SealedKey, UnsealError};
 use crate::account::Password;
 use crate::config::{Config, ConfigError};
 use crate::node::record::Identity;
-use crate::store::{CommitError, OpenError, ReadError, Reader, Store, StoreKey};
+use crate::store::{self, CommitError, Company, OpenError, ReadError, Reader, Store, StoreKey};
 
 const DATABASE: &str = "profile.db";
 const KEY: &str = "profile.key";
@@ -179,6 +179,12 @@ impl Home {
             UnsealError::Malformed => ProfileError::NoKey(self.path.join(KEY)),
         })?;
         Ok(self.unlocked.get_or_init(|| key).clone())
+    }
+
+    /// What is wrong with the database; nothing if it is sound.
+    pub fn faults(&self, company: Company) -> Result<Vec<String>, ProfileError> {
+        let (key, path) = (self.key()?, self.path.join(DATABASE));
+        store::faults(&path, &key, company).map_err(|error| self.cannot_open(error))
     }
 
     /// How the database's key is kept.

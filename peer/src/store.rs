@@ -23,6 +23,7 @@ mod read;
 mod salvage;
 mod schema;
 mod search;
+mod soundness;
 mod write;
 
 use std::io;
@@ -39,6 +40,7 @@ pub use import::Imported;
 pub use read::{HistoryPage, ListedContact, Reader};
 pub use salvage::{Salvage, SalvageError, Salvaged};
 pub use search::Progress;
+pub use soundness::{Company, faults};
 
 use crate::node::record::{Change, Identity, Saved};
 use columns::Key;

@@ -203,6 +203,18 @@ pub struct User {
     pub known_devices: Vec<UserDevice>,
     /// Where its logins fail.
     pub tries: Vec<UserTries>,
+    /// What waits in its mailbox.
+    #[serde(default)]
+    pub mailbox: Waiting,
+}
+
+/// How much waits in a mailbox.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Waiting {
+    /// Envelopes, for all devices together.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// A device of a user.

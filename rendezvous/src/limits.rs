@@ -43,8 +43,8 @@ pub struct Limits {
     /// See `handshakes_at_once`.
     pub handshakes_per_minute: u32,
     /// MiB of requests in progress that are longer than 4 KiB, a quarter of it for one source;
-    /// beyond them requests wait, and are cut as if they stalled. A request of full size (64 KiB)
-    /// has room in any case.
+    /// beyond them requests wait, and are cut as if they stalled. A request of full size (an
+    /// envelope, 600 KiB) has room in any case.
     pub request_memory_mib: usize,
     /// Milliseconds in which a request has arrived whole, and in which its reply is taken.
     pub request_timeout_ms: u64,
@@ -91,6 +91,26 @@ pub struct Limits {
     pub invitations_at_once: u32,
     /// See `invitations_at_once`.
     pub invitations_per_minute: u32,
+    /// `envelope.post` of one account, of up to 256 envelopes each.
+    pub posts_at_once: u32,
+    /// See `posts_at_once`.
+    pub posts_per_minute: u32,
+    /// Envelopes that may wait in one account's mailbox, for all its devices together; beyond them
+    /// senders are told `mailbox_full` and keep theirs.
+    pub mailbox_messages: u32,
+    /// MiB of envelopes that may wait in one account's mailbox.
+    pub mailbox_mib: u32,
+    /// Envelopes of one sender that may wait in one account's mailbox, so that no contact fills it
+    /// for the others. A restart of the server begins to count anew.
+    pub mailbox_messages_per_sender: u32,
+    /// MiB of envelopes of one sender that may wait in one account's mailbox.
+    pub mailbox_mib_per_sender: u32,
+    /// Envelopes that one account may post in 24 hours.
+    pub mailbox_posts_per_day: u32,
+    /// MiB of envelopes that one account may post in 24 hours.
+    pub mailbox_mib_per_day: u32,
+    /// Days after which an envelope that nobody has fetched is erased.
+    pub mailbox_days: u32,
     /// Registrations that one source may begin at once, kept across a restart.
     pub registrations_at_once: u32,
     /// Registrations that one source may begin in a minute after that.
@@ -174,6 +194,15 @@ impl Default for Limits {
             prekeys_put_per_minute: 300,
             invitations_at_once: 30,
             invitations_per_minute: 10,
+            posts_at_once: 4_000,
+            posts_per_minute: 6_000,
+            mailbox_messages: 20_000,
+            mailbox_mib: 128,
+            mailbox_messages_per_sender: 10_000,
+            mailbox_mib_per_sender: 64,
+            mailbox_posts_per_day: 100_000,
+            mailbox_mib_per_day: 512,
+            mailbox_days: 30,
             registrations_at_once: 30,
             registrations_per_minute: 1,
             registrations_per_minute_in_all: 6_000,
@@ -245,6 +274,19 @@ impl Limits {
         }
     }
 
+    /// Those of them that envelopes meet.
+    pub fn of_mailboxes(&self) -> MailboxLimits {
+        let bytes = |mib: u32| u64::from(mib) * 1024 * 1024;
+        MailboxLimits {
+            messages: self.mailbox_messages,
+            bytes: bytes(self.mailbox_mib),
+            messages_per_sender: self.mailbox_messages_per_sender,
+            bytes_per_sender: bytes(self.mailbox_mib_per_sender),
+            posts_per_day: self.mailbox_posts_per_day,
+            bytes_per_day: bytes(self.mailbox_mib_per_day),
+        }
+    }
+
     /// Those of them that mails meet.
     pub const fn of_mails(&self) -> MailLimits {
         MailLimits {
@@ -275,6 +317,23 @@ pub struct PrekeyLimits {
     pub one_time_per_day: u32,
     /// Times that an account may ask for prekeys in 24 hours.
     pub requests_per_day: u32,
+}
+
+/// The limits that envelopes meet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MailboxLimits {
+    /// Envelopes that may wait for one account.
+    pub messages: u32,
+    /// Bytes that may wait for one account.
+    pub bytes: u64,
+    /// Envelopes of one sender that may wait for one account.
+    pub messages_per_sender: u32,
+    /// Bytes of one sender that may wait for one account.
+    pub bytes_per_sender: u64,
+    /// Envelopes that an account may post in 24 hours.
+    pub posts_per_day: u32,
+    /// Bytes that an account may post in 24 hours.
+    pub bytes_per_day: u64,
 }
 
 /// The limits that mails meet, each in 24 hours.
@@ -365,6 +424,15 @@ mod tests {
         ("prekeys_put_per_minute", BUCKETS, "prekeys_that_are_put_have_their_bound"),
         ("invitations_at_once", BUCKETS, "invitations_that_are_made_have_their_bound"),
         ("invitations_per_minute", BUCKETS, "invitations_that_are_made_have_their_bound"),
+        ("posts_at_once", BUCKETS, "envelopes_that_are_posted_have_their_bound"),
+        ("posts_per_minute", BUCKETS, "envelopes_that_are_posted_have_their_bound"),
+        ("mailbox_messages", MAILBOX, "a_mailbox_has_room_for_so_many_and_for_so_much"),
+        ("mailbox_mib", MAILBOX, "a_mailbox_has_room_for_so_many_and_for_so_much"),
+        ("mailbox_messages_per_sender", MAILBOX, "nobody_fills_a_mailbox_for_the_others"),
+        ("mailbox_mib_per_sender", MAILBOX, "a_sender_s_bytes_in_a_mailbox_are_counted_too"),
+        ("mailbox_posts_per_day", MAILBOX, "an_account_posts_so_many_and_so_much_in_a_day"),
+        ("mailbox_mib_per_day", MAILBOX, "an_account_posts_so_many_and_so_much_in_a_day"),
+        ("mailbox_days", MAILBOX, "what_nobody_fetches_goes_in_its_time"),
         ("registrations_at_once", LOGIN, OF_A_SOURCE),
         ("registrations_per_minute", LOGIN, OF_A_SOURCE),
         (
@@ -416,6 +484,7 @@ mod tests {
     const LOGIN: &str = "server/login.rs";
     const LOOKUPS: &str = "look_ups_have_their_bound_and_others_are_not_kept_from_theirs";
     const LOOPBACK: &str = "driver/loopback.rs";
+    const MAILBOX: &str = "server/mailbox.rs";
     const OF_A_SOURCE: &str = "buckets_of_a_source_are_as_large_and_as_fast_as_it_is_configured";
     const UNPROVED: &str = "who_forges_an_address_makes_its_owner_prove_it_and_no_more";
 

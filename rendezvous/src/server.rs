@@ -17,6 +17,7 @@
 //! | `devices.rs` | `user.get`, `device.*` but for the next |
 //! | `cosigning.rs` | `device.cosign` |
 //! | `contacts.rs` | `contact.*`, `held.*` |
+//! | `mailbox.rs` | `envelope.*` |
 //! | `blocks.rs` | `contact.block`, `contact.unblock` |
 //! | `invitations.rs` | `invite.create` |
 //! | `prekeys.rs` | `prekeys.*`, `device.start` |
@@ -40,6 +41,7 @@ mod hostile;
 mod housekeeping;
 mod invitations;
 mod login;
+mod mailbox;
 mod output;
 mod prekeys;
 mod presence;
@@ -59,7 +61,7 @@ use parlor_common::id::Username;
 use parlor_common::identity::{DeviceKey, ServerKey};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{
-    ErrorCode, ErrorReply, Event, Invitation, MAX_EVENT, Rekeying, Request,
+    ErrorCode, ErrorReply, Event, Invitation, MAX_EVENT, MAX_POST, MAX_REQUEST, Rekeying, Request,
 };
 use rand::CryptoRng;
 
@@ -70,14 +72,15 @@ pub use self::bus::{Audience, Bus, Loopback, NodeId, Notice};
 use self::connections::{Connections, Identity, Standing};
 use self::email::{Mailing, mail_failed};
 use self::housekeeping::Housekeeping;
+use self::mailbox::Shares;
 use self::output::Asker;
 pub use self::output::{AdminId, CloseReason, ConnId, MailId, Output, QueryId, StreamId};
 pub use self::query::{
     Account, Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking,
-    ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, InvitationMade,
-    KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart, MutualContact, MutualContacts,
-    NamedDevice, NewAccount, Origin, PasswordChange, PrekeysPut, Query, RegistrationStart, Rekey,
-    Taking, Tidied, Tidying, UnsentMail, Way,
+    ContactAsked, Creation, Credentials, Deleted, EmailCodeAsked, EmailCodeTried, EnvelopesPosted,
+    InvitationMade, KnownDevice, ListChange, ListVersions, LoginAttempt, LoginStart, MutualContact,
+    MutualContacts, NamedDevice, NewAccount, Origin, PasswordChange, Posting, PrekeysPut, Query,
+    RegistrationStart, Rekey, Share, Taking, Tidied, Tidying, UnsentMail, Way,
 };
 use self::registration::Entrance;
 pub use self::registration::Registration;
@@ -124,6 +127,7 @@ pub struct Server {
     present: PresentAccounts,
     sources: Sources,
     buckets: RequestBuckets,
+    shares: Shares,
     pending: BTreeMap<QueryId, Pending>,
     mails: BTreeMap<MailId, Mailing>,
     outputs: VecDeque<Output>,
@@ -189,6 +193,9 @@ enum After {
     PrekeysCount,
     PrekeysGet,
     DeviceStart,
+    EnvelopePost,
+    EnvelopeGet,
+    EnvelopeAck,
 }
 
 impl Server {
@@ -199,6 +206,7 @@ impl Server {
             present: PresentAccounts::default(),
             sources: Sources::new(params.limits.parts_before_widening),
             buckets: buckets::full(),
+            shares: Shares::default(),
             params,
             pending: BTreeMap::new(),
             mails: BTreeMap::new(),
@@ -221,11 +229,22 @@ impl Server {
     ) {
         let asker = Asker { conn, stream };
         match serde_json::from_slice(payload) {
+            Ok(request) if !fits(&request, payload) => self.handle_malformed(conn, stream),
             Ok(request) => self.admit(asker, request, now, rng),
             Err(error) => {
                 tracing::debug!(%conn, %error, "a malformed request");
                 self.handle_malformed(conn, stream);
             }
+        }
+    }
+
+    /// How long a request of a connection may be, in bytes; absent while it is not known whose its
+    /// device is.
+    pub fn longest_request(&self, conn: ConnId) -> Option<usize> {
+        match self.connections.get(conn)?.standing {
+            Standing::Arriving(_) => None,
+            Standing::Stranger => Some(MAX_REQUEST),
+            Standing::SignedIn(_) => Some(MAX_POST),
         }
     }
 
@@ -283,6 +302,7 @@ impl Server {
                     self.tell(conn, &event);
                 }
             }
+            Notice::Envelopes { device } => self.tell_of_envelopes(&device),
             Notice::CutOff { devices, change } => self.cut_off(&devices, change),
         }
     }
@@ -376,10 +396,12 @@ impl Server {
             Request::PrekeysGet { name } => self.prekeys_get(asker, name, now),
             Request::DeviceStart { count } => self.device_start(asker, count),
             Request::InviteCreate { uses } => self.invite_create(asker, uses, now, rng),
-            Request::EnvelopePost { .. }
-            | Request::EnvelopeGet { .. }
-            | Request::EnvelopeAck { .. }
-            | Request::Unknown => {
+            Request::EnvelopePost { name, device, envelopes } => {
+                self.envelope_post(asker, (name, device), envelopes, (now, rng))
+            }
+            Request::EnvelopeGet { after } => self.envelope_get(asker, after),
+            Request::EnvelopeAck { ids } => self.envelope_ack(asker, ids),
+            Request::Unknown => {
                 Err(refusal(ErrorCode::Unsupported, "this server does not know the request"))
             }
         }
@@ -442,6 +464,9 @@ impl Server {
             After::PrekeysCount => Self::prekeys_counted(&answer),
             After::PrekeysGet => Self::prekeys_got(answer),
             After::DeviceStart => Self::device_started(&answer),
+            After::EnvelopePost => self.envelope_posted(&answer),
+            After::EnvelopeGet => Self::envelopes_got(answer),
+            After::EnvelopeAck => self.envelopes_acked(&answer, now),
         }
     }
 
@@ -516,4 +541,9 @@ impl Server {
     fn name(&self, asker: Asker) -> Result<Username, ErrorReply> {
         self.identity(asker).map(|identity| identity.name.clone())
     }
+}
+
+/// Whether a request is no longer than one of its kind may be.
+fn fits(request: &Request, payload: &[u8]) -> bool {
+    payload.len() <= MAX_REQUEST || matches!(request, Request::EnvelopePost { .. })
 }

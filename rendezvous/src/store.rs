@@ -25,7 +25,7 @@ use std::path::Path;
 
 pub use self::interface::{
     Accounts, Audit, Blocks, Contacts, Database, DatabaseError, Devices, EmailCodes, Guard,
-    HeldItems, Interfaces, Invitations, Prekeys, QueryError, Run, Users,
+    HeldItems, Interfaces, Invitations, Mailboxes, Prekeys, QueryError, Run, Users,
 };
 pub use self::sqlite::{MigrateError, OpenError, Sqlite, read_note};
 use crate::server::{Answer, Query, QueryId};
@@ -61,10 +61,15 @@ impl<D: Database> Store<D> {
     /// every answer is [`Answer::Unavailable`].
     pub fn answer(&mut self, queries: Vec<(QueryId, Query)>) -> Vec<(QueryId, Answer)> {
         let ids: Vec<QueryId> = queries.iter().map(|(id, _)| *id).collect();
-        self.database.transact(queries, run).unwrap_or_else(|error| {
+        let scrub = queries.iter().any(|(_, query)| matches!(query, Query::Scrub));
+        let answers = self.database.transact(queries, run).unwrap_or_else(|error| {
             tracing::error!(%error, "the database did not take a transaction");
             ids.into_iter().map(|id| (id, Answer::Unavailable)).collect()
-        })
+        });
+        if scrub && let Err(error) = self.database.scrub() {
+            tracing::error!(%error, "what was erased is not overwritten");
+        }
+        answers
     }
 
     /// Keeps a note under a name of its own.
@@ -121,6 +126,12 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
             db.forget_held(&of, &ids)?;
             Answer::Forgotten
         }
+        Query::PostEnvelopes(posted) => Answer::Posted(db.post(&posted)?),
+        Query::Envelopes { of, after } => Answer::Envelopes(db.envelopes(&of, after)?),
+        Query::ForgetEnvelopes { of, ids } => {
+            db.forget_envelopes(&of, &ids)?;
+            Answer::Forgotten
+        }
         Query::PutPrekeys(put) => Answer::PrekeysKept(db.put_prekeys(&put)?),
         Query::CountPrekeys { device, at } => Answer::PrekeysHeld(db.count_prekeys(&device, at)?),
         Query::TakeBundles(wish) => Answer::Bundles(db.take_bundles(&wish)?),
@@ -148,5 +159,7 @@ fn run(db: &dyn Interfaces, query: Query) -> Result<Answer, QueryError> {
             Answer::InvitationRevoked(admin::revoke_invitation(db, &id, at)?)
         }
         Query::Tidy(tidying) => Answer::Tidied(admin::tidy(db, &tidying)?),
+        // It is done after the transaction.
+        Query::Scrub => Answer::Scrubbed,
     })
 }

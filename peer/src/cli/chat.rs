@@ -1,7 +1,7 @@
 //! `parlor chat`: each line of input is sent, each message is printed as a line.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use super::error::{CliError, NOT_DELIVERED};
+use super::lines::{self, read_line};
 use super::listen::{Line, render};
 use super::notice;
 use super::session::{Session, interrupted};
@@ -145,7 +146,8 @@ fn read_lines() -> mpsc::Receiver<Result<String, CliError>> {
     let (sender, receiver) = mpsc::channel(64);
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
-        while let Some(line) = read_line(&mut input).transpose() {
+        while let Some(line) = read_line(&mut input, MAX_TEXT).transpose() {
+            let line = line.map_err(CliError::Io).and_then(text_of);
             let ended = matches!(line, Err(CliError::Io(_)));
             if sender.blocking_send(line).is_err() || ended {
                 return;
@@ -155,53 +157,12 @@ fn read_lines() -> mpsc::Receiver<Result<String, CliError>> {
     receiver
 }
 
-/// The next line without its end; a line that is too long or not UTF-8 is skipped and told.
-fn read_line(input: &mut impl BufRead) -> Result<Option<String>, CliError> {
-    let mut bytes = Vec::new();
-    let mut too_long = false;
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            if bytes.is_empty() && !too_long {
-                return Ok(None);
-            }
-            break;
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let taken = end.unwrap_or(buffer.len());
-        too_long |= bytes.len() + taken > MAX_TEXT;
-        if !too_long {
-            bytes.extend(buffer.iter().take(taken));
-        }
-        input.consume(taken + usize::from(end.is_some()));
-        if end.is_some() {
-            break;
-        }
-    }
-    if too_long {
-        let message = format!("a line is longer than {MAX_TEXT} bytes and was not sent");
-        return Err(CliError::Text(message));
-    }
-    let text = String::from_utf8(bytes);
-    text.map(Some).map_err(|_| CliError::Text("a line is not UTF-8 and was not sent".to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_read_and_bad_ones_skipped() {
-        let long = "a".repeat(MAX_TEXT + 1);
-        let input = format!("one\n\n{long}\ntwo");
-        let mut input = input.as_bytes();
-        assert_eq!(read_line(&mut input).unwrap().unwrap(), "one");
-        assert_eq!(read_line(&mut input).unwrap().unwrap(), "");
-        assert!(matches!(read_line(&mut input), Err(CliError::Text(_))));
-        assert_eq!(read_line(&mut input).unwrap().unwrap(), "two");
-        assert!(read_line(&mut input).unwrap().is_none());
-        let mut input = &b"\xff\nok\n"[..];
-        assert!(matches!(read_line(&mut input), Err(CliError::Text(_))));
-        assert_eq!(read_line(&mut input).unwrap().unwrap(), "ok");
-    }
+/// The text of a line that can be sent.
+fn text_of(line: lines::Line) -> Result<String, CliError> {
+    let wrong = match line {
+        lines::Line::Text(text) => return Ok(text),
+        lines::Line::TooLong => format!("a line is longer than {MAX_TEXT} bytes and was not sent"),
+        lines::Line::NotUtf8 => "a line is not UTF-8 and was not sent".to_owned(),
+    };
+    Err(CliError::Text(wrong))
 }

@@ -222,6 +222,9 @@ impl CliError {
                 ProfileError::Locked | ProfileError::Passphrase(_) | ProfileError::WrongPassphrase,
             ) => "passphrase",
             Self::NotAllSaved(_)
+            | Self::Engine(
+                EngineError::Read(ReadError::Damaged) | EngineError::Save(CommitError::Damaged),
+            )
             | Self::Profile(
                 ProfileError::Damaged(_)
                 | ProfileError::Read(ReadError::Damaged)
@@ -264,6 +267,7 @@ fn exit_of_intent(error: &IntentError) -> Exit {
         | IntentError::NoKey(_)
         | IntentError::NoRequest(_)
         | IntentError::NotAccepted(_)
+        | IntentError::NotQueued
         | IntentError::NothingToConfirm
         | IntentError::Oneself(_)
         | IntentError::UnknownContact(_)

@@ -20,10 +20,10 @@ use crate::node::record::{Carrier, StoredMessage};
 use crate::store::Reader;
 
 /// `ready` is said after this long even without the rendezvous.
-const READY_TIME: Duration = Duration::from_secs(5);
+pub(super) const READY_TIME: Duration = Duration::from_secs(5);
 
 /// So many stored messages are read at once.
-const PAGE: u32 = 256;
+pub(super) const PAGE: u32 = 256;
 
 pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
     let mut session = Session::start(context, "parlor listen").await?;
@@ -133,9 +133,18 @@ impl Line {
 /// An event other than a message, as JSON and as text; `None` for what nobody listens for.
 pub(super) fn render(event: &Event) -> Option<(Value, String)> {
     let rendered = match event {
-        Event::Receipt { id, to, state, .. } => {
-            let json = json!({ "event": "receipt", "id": id, "state": state });
+        Event::Receipt { id, to, state, reason, .. } => {
+            let json = match reason {
+                None => json!({ "event": "receipt", "id": id, "state": state }),
+                Some(reason) => {
+                    json!({ "event": "receipt", "id": id, "state": state, "reason": reason })
+                }
+            };
             (json, format!("* message to {to}: {}", state_word(*state)))
+        }
+        Event::Typing { contact } => {
+            let json = json!({ "event": "typing", "contact": contact });
+            (json, format!("* {contact} is writing"))
         }
         Event::ContactRequest { from } => {
             let json = json!({ "event": "contact_request", "from": from });
@@ -158,6 +167,7 @@ pub(super) fn render(event: &Event) -> Option<(Value, String)> {
         | Event::ContactDevices { .. }
         | Event::IdentityChanged { .. }
         | Event::ListFault { .. }
+        | Event::MailboxFull { .. }
         | Event::NewDevice { .. } => {
             let (json, text) = notice::render(event)?;
             (json, format!("* {text}"))

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::node::output::{DeviceTrust, Event, ListFault};
 use crate::node::record::Contact;
 
-/// An event about keys and devices, as JSON and as text; `None` for every other.
+/// An event about keys, devices and mailboxes, as JSON and as text; `None` for every other.
 pub(super) fn render(event: &Event) -> Option<(Value, String)> {
     let rendered = match event {
         Event::AccountChanged(change) => {
@@ -34,6 +34,14 @@ pub(super) fn render(event: &Event) -> Option<(Value, String)> {
             let json = json!({ "event": "device_list", "of": of, "fault": fault, "by": by });
             let by = by.as_ref().map(parlor_common::id::Username::as_str);
             (json, list_fault(of.as_str(), *fault, by))
+        }
+        Event::MailboxFull { contact } => {
+            let json = json!({ "event": "mailbox_full", "contact": contact });
+            let text = format!(
+                "{contact}'s mailbox at the rendezvous is full; what you wrote waits here, and goes \
+                 when there is room again or you are both online"
+            );
+            (json, text)
         }
         Event::NewDevice { device, signed } => {
             let json = json!({ "event": "new_device", "device": device, "signed": signed });

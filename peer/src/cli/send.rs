@@ -79,7 +79,8 @@ fn read_text(input: impl Read) -> Result<String, CliError> {
     Ok(text)
 }
 
-fn check(text: &str) -> Result<(), CliError> {
+/// Whether a text can be a message.
+pub(super) fn check(text: &str) -> Result<(), CliError> {
     if text.is_empty() {
         return Err(CliError::Text("the message is empty".to_owned()));
     }
@@ -154,7 +155,8 @@ impl Progress {
     }
 }
 
-const fn wanted(wait: Wait) -> MessageState {
+/// The state that is waited for.
+pub(super) const fn wanted(wait: Wait) -> MessageState {
     match wait {
         Wait::None => MessageState::Queued,
         Wait::Sent => MessageState::Sent,

@@ -7,10 +7,10 @@ use parlor_common::envelope::Envelope;
 use parlor_common::id::DeviceId;
 use parlor_common::time::Timestamp;
 
-use super::input::LinkId;
+use super::input::{LinkId, Source};
 
-/// Envelopes of one link that wait for what is being computed: more than a sender's window and its
-/// receipts, so that an honest sender's all fit.
+/// Envelopes of one lane that wait for what is being computed: more than a sender's window and its
+/// receipts, and more than come from the mailbox at once, so that an honest sender's all fit.
 const MAX_WAITING: usize = 1024;
 /// And those of all links, in bytes.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -21,6 +21,28 @@ const MAX_BUNDLES: usize = 8;
 const MINUTE: Duration = Duration::from_secs(60);
 /// A bundle that does not come in this time is asked for again.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Envelopes of one lane are opened in the order in which they came: what waits holds up what came
+/// behind it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Lane {
+    /// A link's.
+    Link(LinkId),
+    /// Those that waited at the rendezvous, whoever sent them.
+    Mailbox,
+}
+
+impl From<Source> for Lane {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Link(link) => Self::Link(link),
+            Source::Mailbox(_) => Self::Mailbox,
+        }
+    }
+}
+
+/// An envelope that waits, and how it came.
+type Waiting = (Source, Envelope);
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -33,12 +55,12 @@ pub(super) struct Agreements {
     fetched: BTreeMap<DeviceId, Timestamp>,
     /// When the newest signed prekey that was seen of a device was made.
     seen: BTreeMap<DeviceId, Timestamp>,
-    /// The link whose first message is being accepted: one at a time, in the whole process.
-    accepting: Option<LinkId>,
-    /// Links whose envelope with a new ratchet key is being computed for.
-    turning: BTreeSet<LinkId>,
-    /// What came behind such an envelope on its link, and first messages of other links.
-    waiting: BTreeMap<LinkId, VecDeque<Envelope>>,
+    /// The lane whose first message is being accepted: one at a time, in the whole process.
+    accepting: Option<Lane>,
+    /// Lanes whose envelope with a new ratchet key is being computed for.
+    turning: BTreeSet<Lane>,
+    /// What came behind such an envelope on its lane, and first messages of other lanes.
+    waiting: BTreeMap<Lane, VecDeque<Waiting>>,
     /// When each link was given bundles, in the last minute.
     given: BTreeMap<LinkId, Vec<Timestamp>>,
 }
@@ -106,58 +128,65 @@ impl Agreements {
         self.initiating.remove(&device);
     }
 
-    /// Whether something of `link` is being computed, or waits for that: what comes behind it
+    /// When a bundle of `device` may be asked for again at the rendezvous.
+    pub(super) fn fetch_again_at(&self, device: DeviceId) -> Option<Timestamp> {
+        self.fetched.get(&device).copied()
+    }
+
+    /// Whether something of `lane` is being computed, or waits for that: what comes behind it
     /// waits too, so that messages are saved in the order in which they were sent, whatever sessions
     /// they are of.
-    pub(super) fn holds_back(&self, link: LinkId) -> bool {
-        self.is_busy(link) || self.waiting.contains_key(&link)
+    pub(super) fn holds_back(&self, lane: Lane) -> bool {
+        self.is_busy(lane) || self.waiting.contains_key(&lane)
     }
 
-    fn is_busy(&self, link: LinkId) -> bool {
-        self.accepting == Some(link) || self.turning.contains(&link)
+    fn is_busy(&self, lane: Lane) -> bool {
+        self.accepting == Some(lane) || self.turning.contains(&lane)
     }
 
-    /// Whether a first message of `link` can be accepted now: then no other can.
-    pub(super) fn accept(&mut self, link: LinkId) -> bool {
+    /// Whether a first message of `lane` can be accepted now: then no other can.
+    pub(super) fn accept(&mut self, lane: Lane) -> bool {
         let free = self.accepting.is_none();
         if free {
-            self.accepting = Some(link);
+            self.accepting = Some(lane);
         }
         free
     }
 
-    /// An envelope of `link` needs an exponentiation.
-    pub(super) fn turn(&mut self, link: LinkId) {
-        self.turning.insert(link);
+    /// An envelope of `lane` needs an exponentiation.
+    pub(super) fn turn(&mut self, lane: Lane) {
+        self.turning.insert(lane);
     }
 
-    /// Lets an envelope wait. Returns whether there was room: if not, it is dropped, and its link
-    /// must be closed, so that its sender sends it again.
-    pub(super) fn wait(&mut self, link: LinkId, envelope: Envelope) -> bool {
-        let bytes = |envelope: &Envelope| envelope.as_bytes().len();
+    /// Lets an envelope wait. Returns whether there was room: if not, it is dropped, and has to be
+    /// sent again.
+    pub(super) fn wait(&mut self, source: Source, envelope: Envelope) -> bool {
+        let bytes = |(_, envelope): &Waiting| envelope.as_bytes().len();
         let waiting = self.waiting.values().flatten().map(bytes).sum::<usize>();
-        let of_link = self.waiting.get(&link).map_or(0, VecDeque::len);
-        let room = of_link < MAX_WAITING && waiting + bytes(&envelope) <= MAX_WAITING_BYTES;
+        let lane = source.into();
+        let of_lane = self.waiting.get(&lane).map_or(0, VecDeque::len);
+        let item = (source, envelope);
+        let room = of_lane < MAX_WAITING && waiting + bytes(&item) <= MAX_WAITING_BYTES;
         if room {
-            self.waiting.entry(link).or_default().push_back(envelope);
+            self.waiting.entry(lane).or_default().push_back(item);
         }
         room
     }
 
     /// The acceptance of a first message is over. Returns what waited and need not any more, in
-    /// order by link, to be looked at again.
-    pub(super) fn accepted(&mut self) -> BTreeMap<LinkId, VecDeque<Envelope>> {
+    /// order by lane, to be looked at again.
+    pub(super) fn accepted(&mut self) -> BTreeMap<Lane, VecDeque<Waiting>> {
         self.accepting = None;
         let waiting = std::mem::take(&mut self.waiting).into_iter();
-        let (still, free) = waiting.partition(|(link, _)| self.turning.contains(link));
+        let (still, free) = waiting.partition(|(lane, _)| self.turning.contains(lane));
         self.waiting = still;
         free
     }
 
-    /// The exponentiation for an envelope of `link` is done. Returns what waited behind it.
-    pub(super) fn turned(&mut self, link: LinkId) -> VecDeque<Envelope> {
-        self.turning.remove(&link);
-        self.waiting.remove(&link).unwrap_or_default()
+    /// The exponentiation for an envelope of `lane` is done. Returns what waited behind it.
+    pub(super) fn turned(&mut self, lane: Lane) -> VecDeque<Waiting> {
+        self.turning.remove(&lane);
+        self.waiting.remove(&lane).unwrap_or_default()
     }
 
     /// Whether `link` may be given another bundle.
@@ -173,15 +202,15 @@ impl Agreements {
 
     /// What waits of a link is not worth the work.
     pub(super) fn drop_waiting(&mut self, link: LinkId) {
-        self.waiting.remove(&link);
+        self.waiting.remove(&Lane::Link(link));
     }
 
     /// A link is gone.
     pub(super) fn link_down(&mut self, link: LinkId) {
         self.asked.remove(&link);
         self.given.remove(&link);
-        self.turning.remove(&link);
-        self.waiting.remove(&link);
+        self.turning.remove(&Lane::Link(link));
+        self.waiting.remove(&Lane::Link(link));
     }
 }
 
@@ -194,6 +223,7 @@ mod tests {
     use super::*;
 
     const LINK: LinkId = LinkId(1);
+    const LANE: Lane = Lane::Link(LINK);
     const DEVICE: DeviceId = DeviceId([1; 16]);
     const NOW: Timestamp = Timestamp::from_millis(1000);
 
@@ -221,31 +251,32 @@ mod tests {
     #[test]
     fn one_first_message_is_accepted_at_a_time_and_what_is_behind_it_waits() {
         let mut agreements = Agreements::default();
-        let other = LinkId(2);
-        assert!(!agreements.holds_back(LINK));
-        assert!(agreements.accept(LINK));
-        assert!(agreements.holds_back(LINK) && !agreements.holds_back(other));
+        let other = Lane::Mailbox;
+        let (of_link, of_other) = (Source::Link(LINK), Source::Mailbox(7));
+        assert!(!agreements.holds_back(LANE));
+        assert!(agreements.accept(LANE));
+        assert!(agreements.holds_back(LANE) && !agreements.holds_back(other));
         assert!(!agreements.accept(other));
-        assert!(agreements.wait(other, envelope(1)) && agreements.wait(LINK, envelope(2)));
+        assert!(agreements.wait(of_other, envelope(1)) && agreements.wait(of_link, envelope(2)));
         assert!(agreements.holds_back(other));
         let waited: Vec<_> = agreements.accepted().into_keys().collect();
-        assert_eq!(waited, [LINK, other]);
-        assert!(!agreements.holds_back(LINK) && !agreements.holds_back(other));
+        assert_eq!(waited, [LANE, other]);
+        assert!(!agreements.holds_back(LANE) && !agreements.holds_back(other));
         assert!(agreements.accept(other));
     }
 
     #[test]
     fn what_is_behind_a_new_ratchet_key_waits_for_that_alone() {
         let mut agreements = Agreements::default();
-        let other = LinkId(2);
-        agreements.turn(LINK);
-        assert!(agreements.holds_back(LINK) && !agreements.holds_back(other));
-        assert!(agreements.wait(LINK, envelope(1)));
-        assert!(agreements.accept(other) && agreements.wait(other, envelope(2)));
+        let other = Lane::Mailbox;
+        agreements.turn(LANE);
+        assert!(agreements.holds_back(LANE) && !agreements.holds_back(other));
+        assert!(agreements.wait(Source::Link(LINK), envelope(1)));
+        assert!(agreements.accept(other) && agreements.wait(Source::Mailbox(7), envelope(2)));
         let waited: Vec<_> = agreements.accepted().into_keys().collect();
         assert_eq!(waited, [other], "what waits for a turn goes on waiting");
-        assert_eq!(agreements.turned(LINK), [envelope(1)]);
-        assert!(!agreements.holds_back(LINK));
+        assert_eq!(agreements.turned(LANE), [(Source::Link(LINK), envelope(1))]);
+        assert!(!agreements.holds_back(LANE));
     }
 
     #[test]
@@ -277,12 +308,13 @@ mod tests {
     #[test]
     fn envelopes_wait_in_order_and_in_bounds() {
         let mut agreements = Agreements::default();
-        assert!(agreements.accept(LINK));
-        let held = (0..2000).filter(|number| agreements.wait(LINK, envelope(*number))).count();
+        assert!(agreements.accept(LANE));
+        let source = Source::Link(LINK);
+        let held = (0..2000).filter(|number| agreements.wait(source, envelope(*number))).count();
         assert_eq!(held, MAX_WAITING);
-        let waited = agreements.accepted().remove(&LINK).unwrap();
-        assert_eq!((&waited[0], &waited[1]), (&envelope(0), &envelope(1)));
-        assert!(agreements.wait(LINK, envelope(0)));
+        let waited = agreements.accepted().remove(&LANE).unwrap();
+        assert_eq!((&waited[0].1, &waited[1].1), (&envelope(0), &envelope(1)));
+        assert!(agreements.wait(source, envelope(0)));
         agreements.link_down(LINK);
         assert!(agreements.accepted().is_empty());
     }

@@ -10,7 +10,7 @@ use super::Node;
 use super::contacts::stranger;
 use super::input::Token;
 use super::output::IntentError;
-use super::record::{Contact, ContactState};
+use super::record::{Contact, ContactState, FailReason};
 use super::server::Purpose;
 
 impl Node {
@@ -26,7 +26,7 @@ impl Node {
     /// back; what waits for it will not be delivered.
     pub(super) fn blocked(&mut self, name: &Username) {
         self.close_links(name);
-        self.give_up(name);
+        self.give_up(name, FailReason::ContactBlocked);
         self.offers.forget(name);
         self.set_online(name, false);
         let known = self.contacts.get(name).map(|known| known.record.clone());
@@ -46,7 +46,7 @@ impl Node {
     }
 
     /// Puts somebody who was blocked where the rendezvous has them now.
-    pub(super) fn take_back(&mut self, name: &Username, served: &Contacts) {
+    pub(super) fn block_taken_back(&mut self, name: &Username, served: &Contacts) {
         let known = self.contacts.get(name).map(|known| known.record.clone());
         let Some(known) = known.filter(|known| known.state == ContactState::Blocked) else {
             return;

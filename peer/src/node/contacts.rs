@@ -10,7 +10,7 @@ use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::{AccountKey, DeviceKey};
 
 use super::output::{DeviceTrust, ListFault};
-use super::record::{Change, Contact, ContactState, Policy};
+use super::record::{Change, Contact, ContactState, Policy, Timers};
 
 /// Contacts by name, and by the keys of their devices.
 #[derive(Debug, Default)]
@@ -286,6 +286,7 @@ pub(super) fn new_contact(
         unsigned: unsigned_at_first(devices),
         refused: None,
         policy: Policy::default(),
+        timers: Timers::default(),
     }
 }
 
@@ -301,6 +302,7 @@ pub(super) fn stranger(name: Username) -> Contact {
         unsigned: BTreeSet::new(),
         refused: None,
         policy: Policy::default(),
+        timers: Timers::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::input::MAX_TEXT;
+use super::record::Carrier;
 
 /// The version that this program writes, and the highest that it reads.
 const VERSION: u32 = 1;
@@ -30,14 +31,30 @@ pub enum Content {
         sent_at: Timestamp,
         /// What was written.
         text: String,
+        /// The last message before this one to the same recipient; in the first of an incarnation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<MessageId>,
+        /// Both sides erase it so many seconds after they have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disappears: Option<u32>,
+        /// After how many seconds the writer would have messages disappear: they do when both
+        /// sides say so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timer: Option<u32>,
         /// Device lists; in a session's first messages.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lists: Option<Lists>,
     },
-    /// Messages that this device has saved.
+    /// Messages that this device has saved, or its person has seen.
     Receipt {
-        /// Their ids, as runs.
+        /// The ids of those that were saved, as runs.
         delivered: Vec<IdRange>,
+        /// By which carrier these came; directly, if that is absent.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known")]
+        carrier: Option<Carrier>,
+        /// The ids of those that were seen, as runs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        read: Vec<IdRange>,
         /// Device lists.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lists: Option<Lists>,
@@ -51,6 +68,8 @@ pub enum Content {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lists: Option<Lists>,
     },
+    /// Somebody is writing.
+    Typing {},
     /// A type that this version does not know; it is ignored.
     #[serde(other)]
     Unknown,
@@ -121,14 +140,17 @@ impl Content {
             Self::Text { text, .. } if text.is_empty() || text.len() > MAX_TEXT => {
                 Err(ContentError::Malformed)
             }
-            Self::Receipt { delivered: ranges, .. } | Self::Resend { received: ranges, .. }
-                if ranges.len() > MAX_RANGES =>
-            {
+            Self::Receipt { delivered, read, .. } if delivered.len() + read.len() > MAX_RANGES => {
                 Err(ContentError::Malformed)
             }
-            Self::Text { .. } | Self::Receipt { .. } | Self::Resend { .. } | Self::Unknown => {
-                Ok(content)
+            Self::Resend { received, .. } if received.len() > MAX_RANGES => {
+                Err(ContentError::Malformed)
             }
+            Self::Text { .. }
+            | Self::Receipt { .. }
+            | Self::Resend { .. }
+            | Self::Typing {}
+            | Self::Unknown => Ok(content),
         }
     }
 }
@@ -156,6 +178,16 @@ impl IdRange {
         }
         ranges
     }
+}
+
+/// A carrier, if this version knows it.
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Carrier>, D::Error> {
+    let word = Option::<String>::deserialize(deserializer)?;
+    Ok(match word.as_deref() {
+        Some("direct") => Some(Carrier::Direct),
+        Some("mailbox") => Some(Carrier::Mailbox),
+        Some(_) | None => None,
+    })
 }
 
 impl Serialize for IdRange {
@@ -191,23 +223,54 @@ mod tests {
     #[test]
     fn contents_stand_in_json_as_documented() {
         let sent_at = Timestamp::from_millis(5);
-        let text = Content::Text { id: id(1, 2), sent_at, text: "hi".to_owned(), lists: None };
+        let text = Content::Text {
+            id: id(1, 2),
+            sent_at,
+            text: "hi".to_owned(),
+            after: None,
+            disappears: None,
+            timer: None,
+            lists: None,
+        };
         let json = r#"{"v":1,"type":"text","id":"01010101010101010000000000000002","sent_at":5,"text":"hi"}"#;
         assert_eq!(text.encode().as_slice(), json.as_bytes());
         assert_eq!(Content::parse(json.as_bytes()), Ok(text));
 
         let delivered = IdRange::cover(&[id(1, 1), id(1, 2)].into());
-        let receipt = Content::Receipt { delivered, lists: None };
+        let receipt = receipt_of(delivered, None);
         let json = r#"{"v":1,"type":"receipt","delivered":[["0101010101010101",1,2]]}"#;
         assert_eq!(receipt.encode().as_slice(), json.as_bytes());
         assert_eq!(Content::parse(json.as_bytes()), Ok(receipt));
+    }
+
+    fn receipt_of(delivered: Vec<IdRange>, lists: Option<Lists>) -> Content {
+        Content::Receipt { delivered, carrier: None, read: Vec::new(), lists }
+    }
+
+    #[test]
+    fn a_receipt_says_by_which_way_messages_came_and_which_were_seen() {
+        let range = IdRange::cover(&[id(1, 1)].into());
+        let carrier = Some(Carrier::Mailbox);
+        let receipt = Content::Receipt {
+            delivered: range.clone(),
+            carrier,
+            read: range.clone(),
+            lists: None,
+        };
+        let json = r#"{"v":1,"type":"receipt","delivered":[["0101010101010101",1,1]],"carrier":"mailbox","read":[["0101010101010101",1,1]]}"#;
+        assert_eq!(receipt.encode().as_slice(), json.as_bytes());
+        assert_eq!(Content::parse(json.as_bytes()), Ok(receipt));
+        let later = json.replace("mailbox", "pigeon");
+        let unknown =
+            Content::Receipt { delivered: range.clone(), carrier: None, read: range, lists: None };
+        assert_eq!(Content::parse(later.as_bytes()), Ok(unknown));
     }
 
     #[test]
     fn device_lists_are_named_by_version_and_hash() {
         let mark = |version| ListMark { version, hash: ListHash([0; 32]) };
         let lists = Some(Lists { own: mark(2), seen: Some(mark(1)) });
-        let receipt = Content::Receipt { delivered: Vec::new(), lists };
+        let receipt = receipt_of(Vec::new(), lists);
         let hash = "A".repeat(43);
         let json = format!(
             r#"{{"v":1,"type":"receipt","delivered":[],"lists":{{"own":{{"version":2,"hash":"{hash}"}},"seen":{{"version":1,"hash":"{hash}"}}}}}}"#
@@ -231,6 +294,9 @@ mod tests {
             id: id(1, 1),
             sent_at: Timestamp::default(),
             text: "a".repeat(MAX_TEXT + 1),
+            after: None,
+            disappears: None,
+            timer: None,
             lists: None,
         };
         assert_eq!(Content::parse(&long.encode()), Err(ContentError::Malformed));

@@ -1,23 +1,55 @@
-//! The way of a message: queued, sealed, sent, opened, saved, acknowledged.
+//! The way of a message out: queued, sealed, sent.
 
 use parlor_common::envelope::Envelope;
 use parlor_common::id::{DeviceId, MessageId, Username};
+use parlor_common::identity::AccountKey;
+use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use rand::CryptoRng;
 
-use super::content::{Content, IdRange, MAX_RANGES};
-use super::input::{LinkId, MAX_TEXT, Now, Token};
-use super::output::{Event, Incoming, IntentError, Transmit};
-use super::paths::Link;
-use super::record::{
-    Carrier, ChainId, Change, ContactState, EnvelopeRef, MessageState, OutboxMessage,
-    ReceivedMessage, Sealed,
-};
-use super::sessions::SealedBy;
-use super::{Awaiting, Node};
+use super::Node;
+use super::content::Content;
+use super::input::{LinkId, MAX_TEXT, Now, Source, Token};
+use super::output::{Event, IntentError, Transmit};
+use super::record::{Carrier, Change, ContactState, MessageState, OutboxMessage, Sealed};
+use super::sessions::{SealedBy, Sessions};
 
-/// So much of a ciphertext is shown to the curious, in bytes.
-const SHOWN_CIPHERTEXT: usize = 32;
+/// A message as it waits.
+enum Form {
+    /// Sealed already, on a session that still lives.
+    Sealed(Envelope),
+    /// To be sealed.
+    Open(Draft),
+}
+
+/// What of a message is sealed.
+struct Draft {
+    id: MessageId,
+    sent_at: Timestamp,
+    text: String,
+    after: Option<MessageId>,
+    disappears: Option<u32>,
+}
+
+impl Form {
+    fn of(message: &OutboxMessage, device: DeviceId, sessions: &Sessions) -> Self {
+        let live = message
+            .sealed
+            .as_ref()
+            .filter(|sealed| sealed.device == device && sessions.contains(device, sealed.session));
+        match live.and_then(|sealed| Envelope::parse(sealed.envelope.clone()).ok()) {
+            Some(envelope) => Self::Sealed(envelope),
+            None => Self::Open(Draft::of(message)),
+        }
+    }
+}
+
+impl Draft {
+    fn of(message: &OutboxMessage) -> Self {
+        let OutboxMessage { id, sent_at, ref text, after, disappears, .. } = *message;
+        Self { id, sent_at, text: text.clone(), after, disappears }
+    }
+}
 
 impl Node {
     pub(super) fn send(&mut self, token: Token, to: Username, text: String, now: Now) {
@@ -26,16 +58,21 @@ impl Node {
         }
         let id = MessageId::new(self.incarnation, self.next_number);
         self.next_number += 1;
-        let account_key = self.contacts.get(&to).and_then(|known| known.record.account_key);
+        let before = self.last_sent.insert(to.clone(), id);
+        let timers = self.contacts.get(&to).map(|known| known.record.timers);
         let message = OutboxMessage {
             id,
             to: to.clone(),
-            account_key,
+            account_key: self.key_of(&to),
             text,
             sent_at: now.date,
+            after: before.filter(|before| before.incarnation() != self.incarnation),
+            disappears: timers.and_then(|timers| timers.agreed()),
             sealed: None,
+            posted: false,
             state: MessageState::Queued,
         };
+        self.expires_in(message.disappears, now);
         self.fresh.insert(id, self.changes.len());
         self.changes.push(Change::QueueMessage(Box::new(message.clone())));
         self.outbox.push(message);
@@ -43,13 +80,36 @@ impl Node {
         self.ready.insert(to);
     }
 
+    /// Takes back a message that has not left.
+    pub(super) fn take_back(&mut self, token: Token, id: MessageId) {
+        let result = self.queued(id).map(|to| {
+            self.outbox.take_back(&to, id);
+            self.changes.push(Change::TakeBack(id));
+        });
+        self.done(token, result);
+    }
+
+    /// Changes the text of a message that has not left.
+    pub(super) fn edit(&mut self, token: Token, id: MessageId, text: String) {
+        let result = check_text(&text).and_then(|()| self.queued(id)).map(|_| {
+            if let Some(message) = self.outbox.queued(id) {
+                message.text.clone_from(&text);
+                message.unseal();
+            }
+            self.changes.push(Change::Edit(id, text));
+        });
+        self.done(token, result);
+    }
+
+    /// The recipient of a message that has not left, and is not about to.
+    fn queued(&mut self, id: MessageId) -> Result<Username, IntentError> {
+        let to = self.outbox.queued(id).map(|message| message.to.clone());
+        let waits = |to: &Username| !self.posting.has_under_way(to, id);
+        to.filter(waits).ok_or(IntentError::NotQueued)
+    }
+
     fn check_send(&self, to: &Username, text: &str) -> Result<(), IntentError> {
-        if text.is_empty() {
-            return Err(IntentError::EmptyText);
-        }
-        if text.len() > MAX_TEXT {
-            return Err(IntentError::TextTooLong(text.len()));
-        }
+        check_text(text)?;
         let Some(known) = self.contacts.get(to) else {
             return Err(IntentError::UnknownContact(to.clone()));
         };
@@ -63,7 +123,7 @@ impl Node {
         }
     }
 
-    /// Sends what waits for `contact`, as far as there is a link, a session and a window; and lets
+    /// Sends what waits for `contact`, as far as there is a way, a session and a window; and lets
     /// the preferred link carry once nothing is on its way, so that a second one can go.
     pub(super) fn pump(&mut self, contact: &Username, now: Now, rng: &mut dyn CryptoRng) {
         let Some(device) = self.contacts.recipient(contact) else { return };
@@ -72,6 +132,9 @@ impl Node {
             if self.outbox.is_waiting(contact) {
                 self.fetch_bundle(contact, device, now);
                 self.seek(contact, now, rng);
+                if self.may_post(contact, now) {
+                    self.post(contact, device, now, rng);
+                }
             }
             return;
         };
@@ -90,27 +153,26 @@ impl Node {
         now: Now,
         rng: &mut dyn CryptoRng,
     ) -> bool {
-        let key = self.contacts.get(contact).and_then(|known| known.record.account_key);
+        let key = self.key_of(contact);
         let Some(message) = self.outbox.next(contact, link) else { return false };
+        // One that was written for a key that the contact no longer has stays until the person
+        // decides.
         if message.account_key != key {
-            // It was written for a key that the contact no longer has: it stays until the
-            // person decides.
             return false;
         }
         let id = message.id;
-        let live = |sealed: &&Sealed| {
-            sealed.device == device && self.sessions.contains(device, sealed.session)
-        };
-        let envelope = match message.sealed.as_ref().filter(live) {
-            Some(sealed) => Envelope::parse(sealed.envelope.clone()).ok(),
-            None => None,
-        };
-        let envelope = match envelope {
-            Some(envelope) => envelope,
-            None => match self.seal_message(contact, device, link, now, rng) {
-                Some(envelope) => envelope,
-                None => return false,
-            },
+        let envelope = match Form::of(message, device, &self.sessions) {
+            Form::Sealed(envelope) => envelope,
+            Form::Open(draft) => {
+                let Some((sealed, envelope)) = self.seal(contact, device, draft, now, rng) else {
+                    self.ask_for_bundle(link, device, now);
+                    return false;
+                };
+                if let Some(message) = self.outbox.next(contact, link) {
+                    message.sealed = Some(sealed);
+                }
+                envelope
+            }
         };
         self.transmit(link, PeerFrame::Envelope(envelope));
         if self.outbox.taken(contact) {
@@ -119,45 +181,67 @@ impl Node {
         true
     }
 
-    /// Seals the next message for `contact`, or sees to it that there will be a session.
-    fn seal_message(
+    /// The envelope of the first message for `contact`, from `place` on, that its mailbox has not
+    /// taken; and the message's place and id. None without a session.
+    pub(super) fn next_to_post(
         &mut self,
         contact: &Username,
         device: DeviceId,
-        link: LinkId,
+        place: usize,
         now: Now,
         rng: &mut dyn CryptoRng,
-    ) -> Option<Envelope> {
-        let message = self.outbox.next(contact, link)?;
-        let id = message.id;
-        let (sent_at, text) = (message.sent_at, message.text.clone());
-        let lists = self.sessions.greets(device).then(|| self.lists_for(contact));
-        let plaintext = Content::Text { id, sent_at, text, lists }.encode();
-        let Some(sealed) = self.sessions.seal(device, &plaintext, now.timer, rng) else {
-            self.ask_for_bundle(link, device, now);
+    ) -> Option<(usize, MessageId, Envelope)> {
+        let key = self.key_of(contact);
+        let (place, message) = self.outbox.unposted(contact, place)?;
+        if message.account_key != key {
             return None;
-        };
-        let SealedBy { session, envelope } = match sealed {
-            Ok(sealed) => sealed,
-            Err(error) => {
-                tracing::error!(%error, "a message could not be sealed");
-                return None;
+        }
+        let id = message.id;
+        match Form::of(message, device, &self.sessions) {
+            Form::Sealed(envelope) => Some((place, id, envelope)),
+            Form::Open(draft) => {
+                let (sealed, envelope) = self.seal(contact, device, draft, now, rng)?;
+                self.outbox.unposted(contact, place)?.1.sealed = Some(sealed);
+                Some((place, id, envelope))
             }
-        };
+        }
+    }
+
+    fn key_of(&self, contact: &Username) -> Option<AccountKey> {
+        self.contacts.get(contact).and_then(|known| known.record.account_key)
+    }
+
+    /// Seals a message. None without a session.
+    fn seal(
+        &mut self,
+        contact: &Username,
+        device: DeviceId,
+        draft: Draft,
+        now: Now,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<(Sealed, Envelope)> {
+        let Draft { id, sent_at, text, after, disappears } = draft;
+        let lists = self.sessions.greets(device).then(|| self.lists_for(contact));
+        let timer = self.contacts.get(contact).and_then(|known| known.record.timers.ours);
+        let content = Content::Text { id, sent_at, text, after, disappears, timer, lists };
+        let sealed = self.sessions.seal(device, &content.encode(), now.timer, rng)?;
+        let SealedBy { session, envelope } = sealed
+            .inspect_err(|error| tracing::error!(%error, "a message could not be sealed"))
+            .ok()?;
         let sealed = Sealed { device, session, envelope: envelope.as_bytes().to_vec() };
         match message_of(&mut self.changes, self.fresh.get(&id)) {
             Some(queued) => queued.sealed = Some(sealed.clone()),
             None => self.changes.push(Change::SealMessage(id, sealed.clone())),
         }
-        self.outbox.next(contact, link)?.sealed = Some(sealed);
-        Some(envelope)
+        Some((sealed, envelope))
     }
 
     /// A link has taken a message for the first time.
     fn sent(&mut self, id: MessageId, to: &Username) {
         let (state, carrier) = (MessageState::Sent, Some(Carrier::Direct));
         self.changes.push(Change::SetMessageState(id, state, carrier));
-        self.events.push_back(Event::Receipt { id, to: to.clone(), state, carrier });
+        let to = to.clone();
+        self.events.push_back(Event::Receipt { id, to, state, carrier, reason: None });
     }
 
     pub(super) fn transmit(&mut self, link: LinkId, frame: PeerFrame) {
@@ -179,141 +263,20 @@ impl Node {
         match frame {
             PeerFrame::BundleRequest => self.give_bundle(link, now, rng),
             PeerFrame::Bundle(bundle) => self.handle_bundle(link, *bundle, now),
-            PeerFrame::Envelope(envelope) => self.handle_envelope(link, envelope, None, now),
+            PeerFrame::Envelope(envelope) => {
+                self.handle_envelope(Source::Link(link), envelope, None, now);
+            }
             PeerFrame::Hello(_) | PeerFrame::Unknown(_) => {}
-        }
-    }
-
-    /// The other side has not heard that this envelope was saved: find out which message it held.
-    pub(super) fn handle_duplicate(&mut self, link: LinkId, envelope: &Envelope) {
-        self.changes.push(Change::FindOpened(envelope_ref(envelope)));
-        self.awaiting.push_back(Awaiting::Opened(link));
-    }
-
-    /// Whether an envelope whose key was used held a message that was saved. If not, its sender was
-    /// put back to an earlier state and uses keys again.
-    pub(super) fn found_opened(&mut self, link: LinkId, id: Option<MessageId>, now: Now) {
-        match id {
-            Some(id) => {
-                self.receipts.entry(link).or_default().insert(id);
-            }
-            None => self.handle_stray(link, &"its key was used for another", now),
-        }
-    }
-
-    pub(super) fn handle_content(
-        &mut self,
-        link: LinkId,
-        plaintext: &[u8],
-        envelope: &Envelope,
-        now: Now,
-    ) {
-        match Content::parse(plaintext) {
-            Ok(Content::Text { id, sent_at, text, lists }) => {
-                self.handle_lists(link, lists, now);
-                self.receive(
-                    link,
-                    Incoming {
-                        row: 0,
-                        id,
-                        from: self.me.name.clone(),
-                        text,
-                        sent_at,
-                        carrier: Carrier::Direct,
-                        ciphertext: envelope
-                            .ciphertext()
-                            .iter()
-                            .take(SHOWN_CIPHERTEXT)
-                            .copied()
-                            .collect(),
-                    },
-                    envelope_ref(envelope),
-                    now,
-                );
-            }
-            Ok(Content::Receipt { delivered, lists }) => {
-                self.handle_lists(link, lists, now);
-                self.delivered(link, &delivered);
-            }
-            Ok(Content::Resend { received, lists }) => {
-                self.handle_lists(link, lists, now);
-                self.resend(link, &received, envelope);
-            }
-            Ok(Content::Unknown) => tracing::debug!("a message of an unknown type is ignored"),
-            Err(error) => self.handle_nonsense(link, &error, now),
-        }
-    }
-
-    /// Saves a message; it is acknowledged, and told if it is new, once it is saved.
-    fn receive(&mut self, link: LinkId, message: Incoming, envelope: EnvelopeRef, now: Now) {
-        let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
-        let Some((known, _)) = self.contacts.owner(device) else { return };
-        let Some(account_key) = known.record.account_key else { return };
-        let message = Incoming { from: contact.clone(), ..message };
-        self.receipts.entry(link).or_default().insert(message.id);
-        self.changes.push(Change::Receive(Box::new(ReceivedMessage {
-            id: message.id,
-            from: message.from.clone(),
-            account_key,
-            text: message.text.clone(),
-            sent_at: message.sent_at,
-            received_at: now.date,
-            carrier: message.carrier,
-            envelope,
-        })));
-        self.awaiting.push_back(Awaiting::Received(Box::new(message)));
-    }
-
-    fn delivered(&mut self, link: LinkId, ranges: &[IdRange]) {
-        let Some(Link { contact, .. }) = self.paths.get(link) else { return };
-        let contact = contact.clone();
-        for id in self.outbox.acknowledge(&contact, ranges) {
-            let (state, carrier) = (MessageState::Delivered, Some(Carrier::Direct));
-            self.changes.push(Change::SetMessageState(id, state, carrier));
-            self.events.push_back(Event::Receipt { id, to: contact.clone(), state, carrier });
-        }
-        self.ready.insert(contact);
-    }
-
-    /// The other side cannot open what was sealed for it: all that it has not received is sealed
-    /// again, on the session on which it said so. Only a new session can say so, and what it has
-    /// sealed itself is not sealed again: a contact cannot have the same work done twice.
-    fn resend(&mut self, link: LinkId, received: &[IdRange], envelope: &Envelope) {
-        self.delivered(link, received);
-        let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
-        let Some((_, entry)) = self.contacts.owner(device) else { return };
-        if envelope.header().first.is_some() {
-            self.outbox.reseal(contact, entry.id, envelope.header().session);
-        }
-    }
-
-    /// Seals receipts for what has arrived in this turn. They are saved with it and leave after. A
-    /// receipt waits for the few milliseconds in which a step of the ratchet is made ready.
-    pub(super) fn acknowledge(&mut self, now: Now, rng: &mut dyn CryptoRng) {
-        for (link, ids) in std::mem::take(&mut self.receipts) {
-            let Some(Link { device, contact, .. }) = self.paths.get(link) else { continue };
-            let Some((_, entry)) = self.contacts.owner(device) else { continue };
-            let device = entry.id;
-            if self.sessions.is_stepping(device, now.timer) {
-                self.stepping.entry(device).or_default().entry(link).or_default().extend(ids);
-                continue;
-            }
-            let lists = Some(self.lists_for(contact));
-            for delivered in IdRange::cover(&ids).chunks(MAX_RANGES) {
-                let content = Content::Receipt { delivered: delivered.to_vec(), lists }.encode();
-                if let Some(Ok(sealed)) = self.sessions.seal(device, &content, now.timer, rng) {
-                    self.transmit(link, PeerFrame::Envelope(sealed.envelope));
-                }
-            }
         }
     }
 }
 
-pub(super) fn envelope_ref(envelope: &Envelope) -> EnvelopeRef {
-    let header = envelope.header();
-    let tag = envelope.tag().first_chunk().copied().unwrap_or_default();
-    let chain = ChainId::of(&header.ratchet);
-    EnvelopeRef { session: header.session, chain, number: header.number, tag }
+fn check_text(text: &str) -> Result<(), IntentError> {
+    match text.len() {
+        0 => Err(IntentError::EmptyText),
+        len if len > MAX_TEXT => Err(IntentError::TextTooLong(len)),
+        _ => Ok(()),
+    }
 }
 
 /// The message that was queued at this place of the turn's changes.

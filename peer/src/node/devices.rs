@@ -52,6 +52,7 @@ impl Node {
             }
         }
         self.offers.restart(name);
+        self.fetch_left();
         self.ready.insert(name.clone());
     }
 

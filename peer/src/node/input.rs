@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use parlor_common::device_list::ListHash;
-use parlor_common::id::Username;
+use parlor_common::id::{MessageId, Username};
 use parlor_common::identity::{AccountKey, DeviceKey};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous;
 
+use super::record::Carrier;
 use super::work::WorkDone;
 
 /// Marks what a front end asked for, so that it knows the answer when it comes.
@@ -69,6 +70,37 @@ pub enum Intent {
         /// The text, at most [`MAX_TEXT`] bytes, not empty.
         text: String,
     },
+    /// Take a message back that has not left yet.
+    TakeBack {
+        /// Which.
+        id: MessageId,
+    },
+    /// Give a message that has not left yet another text.
+    Edit {
+        /// Which.
+        id: MessageId,
+        /// The new text, bounded as for [`Intent::Send`].
+        text: String,
+    },
+    /// Tell a contact that the person has seen messages of theirs.
+    Read {
+        /// Whom.
+        contact: Username,
+        /// Which messages.
+        ids: Vec<MessageId>,
+    },
+    /// Tell a contact that the person is writing, if there is a link.
+    Typing {
+        /// Whom.
+        contact: Username,
+    },
+    /// Have messages with a contact disappear, once the contact wants it too.
+    SetTimer {
+        /// With whom.
+        name: Username,
+        /// After how many seconds; absent for never.
+        seconds: Option<u32>,
+    },
     /// Remember that a `listen` has printed these messages of others.
     Printed {
         /// Rows of the store, see [`StoredMessage`](super::record::StoredMessage).
@@ -86,6 +118,25 @@ pub struct RequestId(pub u64);
 /// The network's number for a link to a peer.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct LinkId(pub u64);
+
+/// How an envelope came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// On a link.
+    Link(LinkId),
+    /// It waited at the rendezvous, under this number.
+    Mailbox(u64),
+}
+
+impl Source {
+    /// The carrier.
+    pub const fn carrier(self) -> Carrier {
+        match self {
+            Self::Link(_) => Carrier::Direct,
+            Self::Mailbox(_) => Carrier::Mailbox,
+        }
+    }
+}
 
 /// What the network did.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,26 +1,21 @@
-//! How two devices come to share keys, and to share them again: bundles, agreements, turns of the
-//! ratchet, repairs.
+//! How two devices come to share keys, and to share them again: bundles, agreements, repairs.
 
-use std::fmt::Display;
-
-use parlor_common::envelope::Envelope;
 use parlor_common::id::{DeviceId, SessionId, Username};
-use parlor_common::prekey::{PrekeyBundle, PrekeyUse, VerifiedBundle};
+use parlor_common::prekey::{PrekeyBundle, VerifiedBundle};
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous::{Bundles, Request};
 use rand::CryptoRng;
 
 use super::content::{Content, IdRange, MAX_RANGES};
 use super::input::{LinkId, Now};
-use super::output::{Event, Transmit};
+use super::output::Event;
 use super::paths::Link;
-use super::patience::Trouble;
 use super::record::Change;
 use super::server::Purpose;
 use super::work::Work;
 use super::{Awaiting, Me, Node};
-use crate::crypto::agreement::{Accepted, AgreementError, Party};
-use crate::crypto::session::{OpenError, Session, Step, Turn, Turned};
+use crate::crypto::agreement::{AgreementError, Party};
+use crate::crypto::session::Session;
 
 /// So many messages that were received last are named to who is to send again.
 const LAST_RECEIVED: u32 = 512;
@@ -74,9 +69,17 @@ impl Node {
         let Some(recipient) = self.contacts.recipient(contact) else { return };
         let (device, key) = (recipient.id, recipient.key);
         let found = bundles.bundles.into_iter().find(|bundle| bundle.device == key);
-        let Some(bundle) = found else { return };
-        if !self.sessions.can_seal(device) && self.agreements.initiate_fetched(device) {
+        let Some(bundle) = found else { return self.repairs.failed(device) };
+        let wanted = !self.sessions.can_seal(device) || self.repairs.is_under_way(device);
+        if wanted && self.agreements.initiate_fetched(device) {
             self.initiate(contact, device, bundle, now);
+        }
+    }
+
+    /// The rendezvous gave no bundles of a contact.
+    pub(super) fn no_bundles(&mut self, contact: &Username) {
+        if let Some(recipient) = self.contacts.recipient(contact) {
+            self.repairs.failed(recipient.id);
         }
     }
 
@@ -139,7 +142,7 @@ impl Node {
         self.ready.extend(self.outbox.contacts());
     }
 
-    fn keep_session(&mut self, device: DeviceId, session: Session, now: Now) {
+    pub(super) fn keep_session(&mut self, device: DeviceId, session: Session, now: Now) {
         // The device may have been taken off its account's list since.
         let Some(contact) = self.contacts.name_of(device) else { return };
         self.events.push_back(Event::Agreed { contact, session: session.id() });
@@ -161,200 +164,41 @@ impl Node {
     }
 }
 
-/// Envelopes, up to what is in them.
+/// Steps of ratchets, and repairs: a new session in place of one that does not open.
 impl Node {
-    pub(super) fn handle_envelope(
-        &mut self,
-        link: LinkId,
-        envelope: Envelope,
-        turned: Option<Turned>,
-        now: Now,
-    ) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        let Some((_, entry)) = self.contacts.owner(device) else { return };
-        let device = entry.id;
-        if self.agreements.holds_back(link) {
-            return self.hold_back(link, envelope);
-        }
-        match self.sessions.open(device, &envelope, turned, now) {
-            Some(Ok(plaintext)) => {
-                self.repairs.opened(device);
-                self.handle_content(link, &plaintext, &envelope, now);
-            }
-            Some(Err(OpenError::Duplicate)) => self.handle_duplicate(link, &envelope),
-            Some(Err(OpenError::NeedsTurn(turn))) => self.turn(link, envelope, turn, now),
-            Some(Err(error)) => self.handle_failure(link, &error, now),
-            None if envelope.header().first.is_some() => self.accept(link, envelope, now),
-            None => self.handle_stray(link, &"there is no such session", now),
-        }
-    }
-
-    /// A key was tried on an envelope, and did not open it.
-    fn handle_failure(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
-        self.want_repair(link, reason);
-        self.is_trouble(link, Trouble::Failure, now);
-    }
-
-    /// There is no key to try on an envelope.
-    pub(super) fn handle_stray(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
-        self.want_repair(link, reason);
-        self.is_trouble(link, Trouble::Stray, now);
-    }
-
-    /// An envelope could not be opened: nobody but its device is told, by a new session.
-    fn want_repair(&mut self, link: LinkId, reason: &dyn Display) {
-        let Some(Link { device, contact, .. }) = self.paths.get(link) else { return };
-        let Some((_, entry)) = self.contacts.owner(device) else { return };
-        tracing::debug!(%device, %reason, "an envelope was refused");
-        self.repairs.want(entry.id);
-        self.ready.insert(contact.clone());
-    }
-
-    /// What was opened is nothing that this version understands: no session would mend that.
-    pub(super) fn handle_nonsense(&mut self, link: LinkId, reason: &dyn Display, now: Now) {
-        tracing::warn!(link = link.0, %reason, "what was opened cannot be understood");
-        self.is_trouble(link, Trouble::Failure, now);
-    }
-
-    /// Whether a link's device causes too much trouble: then its link is closed.
-    fn is_trouble(&mut self, link: LinkId, trouble: Trouble, now: Now) -> bool {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return true };
-        let lost = self.patience.tries(*device, trouble, now.timer);
-        if lost {
-            tracing::warn!(%device, ?trouble, "too much of it; the link is closed");
-            self.agreements.drop_waiting(link);
-            self.transmits.push_back(Transmit::CloseLink { link });
-        }
-        lost
-    }
-
-    fn hold_back(&mut self, link: LinkId, envelope: Envelope) {
-        if !self.agreements.wait(link, envelope) {
-            tracing::debug!(link = link.0, "too much waits for agreements; the link is closed");
-            self.transmits.push_back(Transmit::CloseLink { link });
-        }
-    }
-
-    /// A new ratchet key: the exponentiation is computed off the loop.
-    fn turn(&mut self, link: LinkId, envelope: Envelope, turn: Turn, now: Now) {
-        if !self.is_trouble(link, Trouble::NewKey, now) {
-            self.agreements.turn(link);
-            self.work.push_back(Work::Turn { link, envelope: Box::new(envelope), turn });
-        }
-    }
-
-    pub(super) fn handle_turned(
-        &mut self,
-        link: LinkId,
-        envelope: Envelope,
-        turned: Turned,
-        now: Now,
-    ) {
-        let waited = self.agreements.turned(link);
-        self.handle_envelope(link, envelope, Some(turned), now);
-        for envelope in waited {
-            self.handle_envelope(link, envelope, None, now);
-        }
-    }
-
-    pub(super) fn handle_strode(&mut self, device: DeviceId, session: SessionId, step: Step) {
-        self.sessions.prepare((device, session), step);
-        for (link, ids) in self.stepping.remove(&device).unwrap_or_default() {
-            self.receipts.entry(link).or_default().extend(ids);
-        }
-    }
-
-    /// A first message: the agreement is computed off the loop, one at a time.
-    fn accept(&mut self, link: LinkId, envelope: Envelope, now: Now) {
-        let Some(first) = &envelope.header().first else { return };
-        if self.replays.knows(&first.ephemeral) {
-            return self.handle_stray(link, &"it was accepted before", now);
-        }
-        let signed = self.prekeys.get(first.signed_prekey, PrekeyUse::Signed);
-        let one_time = first.one_time_prekey.map(|id| self.prekeys.get(id, PrekeyUse::OneTime));
-        let (Some(signed), None | Some(Some(_))) = (signed, &one_time) else {
-            return self.handle_stray(link, &"its prekeys are gone", now);
-        };
-        if !self.agreements.accept(link) {
-            return self.hold_back(link, envelope);
-        }
-        if self.is_trouble(link, Trouble::FirstMessage, now) {
-            return self.resume(now);
-        }
-        self.work.push_back(Work::Accept {
-            us: self.me.party.clone(),
-            link,
-            envelope: Box::new(envelope),
-            signed,
-            one_time: one_time.flatten(),
-        });
-    }
-
-    pub(super) fn handle_accepted(
-        &mut self,
-        link: LinkId,
-        envelope: &Envelope,
-        accepted: Result<Box<Accepted>, AgreementError>,
-        now: Now,
-    ) {
-        match accepted {
-            Ok(accepted) => self.take_session(link, envelope, *accepted, now),
-            Err(error) => self.handle_failure(link, &error, now),
-        }
-        self.resume(now);
-    }
-
-    /// Keeps a session that somebody else started, if it is the link's device that did and the
-    /// session opens the message that it came with.
-    fn take_session(&mut self, link: LinkId, envelope: &Envelope, accepted: Accepted, now: Now) {
-        let Some(Link { device, .. }) = self.paths.get(link) else { return };
-        let Some((known, entry)) = self.contacts.owner(device) else { return };
-        let Accepted { sender, mut session } = accepted;
-        let expected = sender.name == known.record.name
-            && Some(sender.account_key) == known.record.account_key
-            && sender.device == *entry;
-        let device = entry.id;
-        let opened = session.open(envelope, None, now.date).ok().filter(|_| expected);
-        let (Some(plaintext), Some(first)) = (opened, &envelope.header().first) else {
-            return self.handle_failure(link, &"it is not from the link's device", now);
-        };
-        if let Some(id) = first.one_time_prekey {
-            self.prekeys.used(id, &mut self.changes);
-        }
-        self.replays.accepted(&first.ephemeral, now.date, &mut self.changes);
-        self.repairs.opened(device);
-        self.keep_session(device, session, now);
-        self.handle_content(link, &plaintext, envelope, now);
-    }
-
-    /// Looks again at what waited while a first message was accepted.
-    fn resume(&mut self, now: Now) {
-        for (link, envelopes) in self.agreements.accepted() {
-            for envelope in envelopes {
-                self.handle_envelope(link, envelope, None, now);
-            }
-        }
-    }
-
     /// Has the steps made ready that will be due.
     pub(super) fn order_strides(&mut self) {
         for ((device, session), stride) in self.sessions.take_strides() {
             self.work.push_back(Work::Stride { device, session, stride });
         }
     }
-}
 
-/// Repairs: a new session in place of one that does not open.
-impl Node {
-    /// Starts the new sessions that are wanted and due, with devices that have a link.
-    pub(super) fn repair(&mut self, now: Now) {
+    /// Starts the new sessions that are wanted and due.
+    pub(super) fn repair(&mut self, now: Now, rng: &mut dyn CryptoRng) {
         for device in self.repairs.due(now.timer) {
-            if let Some(link) = self.link_of(device)
-                && self.agreements.ask(link, device, now.timer)
-            {
-                self.repairs.start(device, now.timer);
-                self.transmit(link, PeerFrame::BundleRequest);
+            match self.link_of(device) {
+                Some(link) if self.agreements.ask(link, device, now.timer) => {
+                    self.repairs.start(device, now.timer);
+                    self.transmit(link, PeerFrame::BundleRequest);
+                }
+                Some(_) => {}
+                None => self.repair_unlinked(device, now, rng),
             }
+        }
+    }
+
+    /// Starts a new session with a device that has no link, from a bundle of the rendezvous.
+    fn repair_unlinked(&mut self, device: DeviceId, now: Now, rng: &mut dyn CryptoRng) {
+        let Some(contact) = self.contacts.name_of(device) else { return };
+        self.seek(&contact, now, rng);
+        if !self.may_post(&contact, now) {
+            return;
+        }
+        if self.agreements.fetch(device, now.timer) {
+            self.repairs.start(device, now.timer);
+            self.ask(Request::PrekeysGet { name: contact.clone() }, Purpose::Bundles(contact));
+        } else if let Some(again) = self.agreements.fetch_again_at(device) {
+            self.repairs.put_off(device, again);
         }
     }
 
@@ -379,8 +223,8 @@ impl Node {
     pub(super) fn say_resend(&mut self, now: Now, rng: &mut dyn CryptoRng) {
         for (repaired, received) in std::mem::take(&mut self.repaired) {
             let Repaired { device, session } = repaired;
-            let Some(link) = self.link_of(device) else {
-                // It is said on the next link.
+            let Some(way) = self.way_to(device, None) else {
+                // It is said on the next way there is.
                 self.unsaid.push((repaired, received));
                 continue;
             };
@@ -391,9 +235,15 @@ impl Node {
             let place = (device, session);
             let sealed = self.sessions.seal_on(place, &content, now.timer, rng);
             if let Some(Ok(sealed)) = sealed {
-                self.transmit(link, PeerFrame::Envelope(sealed.envelope));
+                self.carry(device, way, sealed.envelope);
             }
         }
+    }
+
+    /// There is a new way to somebody: what could not be said may be said now.
+    pub(super) fn say_again(&mut self) {
+        self.repaired.append(&mut self.unsaid);
+        self.read.append(&mut self.unsaid_read);
     }
 
     /// Gives up every key that another copy of this profile may have used since.

@@ -138,7 +138,7 @@ impl Node {
         };
         self.dials.give_back(address);
         self.offers.link_up(&contact);
-        self.repaired.append(&mut self.unsaid);
+        self.say_again();
         self.ready.insert(contact.clone());
         let since = now.timer;
         let first =
@@ -152,7 +152,6 @@ impl Node {
     pub(super) fn handle_link_down(&mut self, link: LinkId, now: Now) {
         self.outbox.link_down(link);
         self.agreements.link_down(link);
-        self.receipts.remove(&link);
         let Some(down) = self.paths.down(link) else { return };
         self.repairs.failed(DeviceId::of(&down.device));
         self.offers.restart(&down.contact);

@@ -11,9 +11,8 @@ use parlor_common::time::Timestamp;
 
 use super::Node;
 use super::content::Lists;
-use super::input::{LinkId, Now};
+use super::input::Now;
 use super::output::{Event, ListFault};
-use super::paths::Link;
 use super::server::Lookup;
 
 /// A contact that goes on with an old list of ours for so long has not been shown the newest: who is
@@ -70,14 +69,12 @@ impl Node {
         Lists { own: self.me.devices.mark(), seen: self.contacts.list(contact) }
     }
 
-    /// What an envelope says that came on `link` and was opened.
-    pub(super) fn handle_lists(&mut self, link: LinkId, lists: Option<Lists>, now: Now) {
+    /// What an envelope of `contact` says that was opened.
+    pub(super) fn handle_lists(&mut self, contact: &Username, lists: Option<Lists>, now: Now) {
         let Some(Lists { own, seen }) = lists else { return };
-        let Some(Link { contact, .. }) = self.paths.get(link) else { return };
-        let contact = contact.clone();
-        self.compare_theirs(&contact, own, now.timer);
+        self.compare_theirs(contact, own, now.timer);
         if let Some(seen) = seen {
-            self.compare_ours(&contact, seen, now.timer);
+            self.compare_ours(contact, seen, now.timer);
         }
     }
 
@@ -111,6 +108,13 @@ impl Node {
     fn look_up_claimed(&mut self, of: &Username, by: &Username, version: u64, now: Timestamp) {
         if self.rendezvous.is_signed_in() && self.lists.may_look_up(of, by, now) {
             self.look_up(of.clone(), Lookup::Claimed(version));
+        }
+    }
+
+    /// A contact seems to have a device that is not known here.
+    pub(super) fn look_up_newer(&mut self, of: &Username, now: Now) {
+        if self.rendezvous.is_signed_in() && self.lists.may_look_up(of, of, now.timer) {
+            self.look_up(of.clone(), Lookup::Refresh);
         }
     }
 

@@ -17,6 +17,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 const WAITS: [Duration; 3] =
     [Duration::from_secs(4), Duration::from_secs(15), Duration::from_secs(30)];
 
+/// For so long an envelope waits for a link before another carrier takes it.
+const YOUTH: Duration = Duration::from_secs(1);
 /// Our attempts and their offers, by contact.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
@@ -30,6 +32,8 @@ struct Attempt {
     id: OfferId,
     tries: usize,
     next: Timestamp,
+    /// Until when an envelope waits for a link, if it still does.
+    young_until: Option<Timestamp>,
 }
 
 impl Offers {
@@ -40,10 +44,25 @@ impl Offers {
 
     /// An offer with this id goes to `contact`.
     pub(super) fn sent(&mut self, contact: &Username, id: OfferId, now: Timestamp) {
-        let tries = self.attempts.get(contact).map_or(0, |attempt| attempt.tries);
+        let before = self.attempts.get(contact);
+        let young_until = before.map_or(Some(now + YOUTH), |before| before.young_until);
+        let tries = before.map_or(0, |before| before.tries);
         let wait = WAITS.get(tries).or(WAITS.last()).copied().unwrap_or(WINDOW);
-        let attempt = Attempt { id, tries: tries + 1, next: now + wait };
+        let attempt = Attempt { id, tries: tries + 1, next: now + wait, young_until };
         self.attempts.insert(contact.clone(), attempt);
+    }
+
+    /// Whether an attempt at a link to `contact` is young: what waits had better wait for it.
+    pub(super) fn is_young(&self, contact: &Username, now: Timestamp) -> bool {
+        let attempt = self.attempts.get(contact);
+        attempt.and_then(|attempt| attempt.young_until).is_some_and(|until| now < until)
+    }
+
+    /// Attempts that are young no more are not waited for.
+    pub(super) fn outgrown(&mut self, now: Timestamp) {
+        for attempt in self.attempts.values_mut() {
+            attempt.young_until.take_if(|until| *until <= now);
+        }
     }
 
     /// Whether `id` is the offer that was last sent to `contact`.
@@ -99,7 +118,8 @@ impl Offers {
         &self,
         contacts: impl Iterator<Item = &'a Username>,
     ) -> Option<Timestamp> {
-        contacts.filter_map(|contact| self.attempts.get(contact)).map(|attempt| attempt.next).min()
+        let attempts = contacts.filter_map(|contact| self.attempts.get(contact));
+        attempts.map(|attempt| attempt.young_until.unwrap_or(attempt.next).min(attempt.next)).min()
     }
 }
 
@@ -139,5 +159,23 @@ mod tests {
         assert!(offers.is_ours(&bob(), OfferId(49_000)));
         offers.restart(&bob());
         assert!(offers.is_due(&bob(), start));
+    }
+
+    #[test]
+    fn an_attempt_is_young_for_a_second_and_young_again_in_a_new_situation() {
+        let (mut offers, now) = (Offers::default(), Timestamp::from_millis(0));
+        assert!(!offers.is_young(&bob(), now), "nothing was tried");
+        offers.sent(&bob(), OfferId(1), now);
+        assert!(offers.is_young(&bob(), now));
+        let grown = offers.poll_timeout([bob()].iter()).unwrap();
+        assert_eq!(grown, now + Duration::from_secs(1));
+        offers.outgrown(grown);
+        assert!(!offers.is_young(&bob(), grown));
+        let again = offers.poll_timeout([bob()].iter()).unwrap();
+        offers.sent(&bob(), OfferId(2), again);
+        assert!(!offers.is_young(&bob(), again));
+        offers.restart(&bob());
+        offers.sent(&bob(), OfferId(3), again);
+        assert!(offers.is_young(&bob(), again));
     }
 }

@@ -26,6 +26,26 @@ struct Queue {
     /// The link that has taken the first `taken` messages, while it lives.
     link: Option<LinkId>,
     taken: usize,
+    /// Behind the first so many none has ever left: none there can be acknowledged.
+    reach: usize,
+}
+
+impl Queue {
+    /// Everything is new again to links.
+    fn restart(&mut self) {
+        self.link = None;
+        self.taken = 0;
+    }
+
+    fn find(&mut self, id: MessageId) -> Option<&mut OutboxMessage> {
+        self.messages.iter_mut().find(|message| message.id == id)
+    }
+
+    fn remove(&mut self, place: usize) -> Option<OutboxMessage> {
+        self.taken -= usize::from(place < self.taken);
+        self.reach -= usize::from(place < self.reach);
+        self.messages.remove(place)
+    }
 }
 
 impl Outbox {
@@ -35,6 +55,9 @@ impl Outbox {
         for message in messages {
             outbox.push(message);
         }
+        for queue in outbox.queues.values_mut() {
+            queue.reach = queue.messages.len();
+        }
         outbox
     }
 
@@ -43,8 +66,8 @@ impl Outbox {
     pub(super) fn set_aside(&mut self, contact: &Username, key: Option<AccountKey>) {
         let Some(queue) = self.queues.get_mut(contact) else { return };
         queue.messages.retain(|message| message.account_key == key);
-        queue.link = None;
-        queue.taken = 0;
+        queue.restart();
+        queue.reach = queue.messages.len();
         if queue.messages.is_empty() {
             self.queues.remove(contact);
         }
@@ -88,54 +111,125 @@ impl Outbox {
         let Some(queue) = self.queues.get_mut(contact) else { return false };
         let Some(message) = queue.messages.get_mut(queue.taken) else { return false };
         queue.taken += 1;
+        queue.reach = queue.reach.max(queue.taken);
         std::mem::replace(&mut message.state, MessageState::Sent) == MessageState::Queued
+    }
+
+    /// The first message for `contact` from `place` on that its mailbox has not taken, and its
+    /// place.
+    pub(super) fn unposted(
+        &mut self,
+        contact: &Username,
+        place: usize,
+    ) -> Option<(usize, &mut OutboxMessage)> {
+        let queue = self.queues.get_mut(contact)?;
+        let mut messages = queue.messages.iter_mut().enumerate().skip(place);
+        let found = messages.find(|(_, message)| !message.posted)?;
+        queue.reach = queue.reach.max(found.0 + 1);
+        Some(found)
+    }
+
+    /// A contact's mailbox has taken messages as these sessions sealed them. Returns those whose
+    /// state that changed, and those whose carrier it did.
+    pub(super) fn posted(
+        &mut self,
+        contact: &Username,
+        taken: &[(MessageId, SessionId)],
+    ) -> Vec<(MessageId, MessageState)> {
+        let Some(queue) = self.queues.get_mut(contact) else { return Vec::new() };
+        let mut before = Vec::new();
+        for (id, session) in taken {
+            if let Some(message) = queue.find(*id) {
+                message.posted =
+                    message.sealed.as_ref().is_some_and(|sealed| sealed.session == *session);
+                before.push((*id, std::mem::replace(&mut message.state, MessageState::Sent)));
+            }
+        }
+        before
+    }
+
+    /// Whether a contact's mailbox holds something that is not acknowledged.
+    pub(super) fn has_posted(&self, contact: &Username) -> bool {
+        let queue = self.queues.get(contact);
+        queue.is_some_and(|queue| queue.messages.iter().any(|message| message.posted))
+    }
+
+    /// A message that has not left.
+    pub(super) fn queued(&mut self, id: MessageId) -> Option<&mut OutboxMessage> {
+        let found = self.queues.values_mut().find_map(|queue| queue.find(id))?;
+        (found.state == MessageState::Queued).then_some(found)
+    }
+
+    /// Takes a message out.
+    pub(super) fn take_back(&mut self, contact: &Username, id: MessageId) {
+        let Some(queue) = self.queues.get_mut(contact) else { return };
+        let place = queue.messages.iter().position(|message| message.id == id);
+        place.and_then(|place| queue.remove(place));
+        if queue.messages.is_empty() {
+            self.queues.remove(contact);
+        }
     }
 
     /// A link is gone: what was on its way there goes again, in order, on the next one.
     pub(super) fn link_down(&mut self, link: LinkId) {
         for queue in self.queues.values_mut().filter(|queue| queue.link == Some(link)) {
-            queue.link = None;
-            queue.taken = 0;
+            queue.restart();
+        }
+    }
+
+    /// What was sealed for a session that is not there any more is sealed anew.
+    pub(super) fn unseal_unless(&mut self, is_there: impl Fn(DeviceId, SessionId) -> bool) {
+        let messages = self.queues.values_mut().flat_map(|queue| &mut queue.messages);
+        for message in messages {
+            if message.sealed.as_ref().is_some_and(|by| !is_there(by.device, by.session)) {
+                message.unseal();
+            }
         }
     }
 
     /// A session is gone: what it sealed is sealed anew.
     pub(super) fn session_gone(&mut self, session: SessionId) {
-        for message in self.queues.values_mut().flat_map(|queue| &mut queue.messages) {
-            message.sealed.take_if(|sealed| sealed.session == session);
-        }
+        let sealed_by = |message: &&mut OutboxMessage| {
+            message.sealed.as_ref().is_some_and(|sealed| sealed.session == session)
+        };
+        let messages = self.queues.values_mut().flat_map(|queue| &mut queue.messages);
+        messages.filter(sealed_by).for_each(OutboxMessage::unseal);
     }
 
     /// What was sealed for a contact's `device`, but on `session`, cannot be opened there: it is
     /// sealed anew, and goes again.
     pub(super) fn reseal(&mut self, contact: &Username, device: DeviceId, session: SessionId) {
         let Some(queue) = self.queues.get_mut(contact) else { return };
-        let is_lost = |sealed: &mut Sealed| sealed.device == device && sealed.session != session;
-        let lost = queue.messages.iter_mut().filter_map(|message| message.sealed.take_if(is_lost));
-        if lost.count() > 0 {
-            self.start_again(contact);
+        let is_lost = |sealed: &Sealed| sealed.device == device && sealed.session != session;
+        let mut lost = 0;
+        for message in &mut queue.messages {
+            if message.sealed.as_ref().is_some_and(is_lost) {
+                message.unseal();
+                lost += 1;
+            }
+        }
+        if lost > 0 {
+            queue.restart();
         }
     }
 
     /// Everything that waits for a contact goes again, from the first: receipts may have been lost.
     pub(super) fn start_again(&mut self, contact: &Username) {
         if let Some(queue) = self.queues.get_mut(contact) {
-            queue.link = None;
-            queue.taken = 0;
+            queue.restart();
+            queue.messages.iter_mut().for_each(|message| message.posted = false);
         }
     }
 
-    /// Removes what `contact` has acknowledged, and returns its ids. Only what was sealed can
-    /// have been: that is never behind the window.
+    /// Removes what `contact` has acknowledged, and returns its ids.
     pub(super) fn acknowledge(&mut self, contact: &Username, ranges: &[IdRange]) -> Vec<MessageId> {
         let Some(queue) = self.queues.get_mut(contact) else { return Vec::new() };
         let mut acknowledged = Vec::new();
         let mut place = 0;
-        while place < WINDOW {
+        while place < queue.reach {
             let Some(id) = queue.messages.get(place).map(|message| message.id) else { break };
             if ranges.iter().any(|range| range.contains(id)) {
-                queue.messages.remove(place);
-                queue.taken -= usize::from(place < queue.taken);
+                queue.remove(place);
                 acknowledged.push(id);
             } else {
                 place += 1;
@@ -175,7 +269,10 @@ mod tests {
             account_key: None,
             text: "hi".to_owned(),
             sent_at: Timestamp::default(),
+            after: None,
+            disappears: None,
             sealed: None,
+            posted: false,
             state: MessageState::Queued,
         };
         Outbox::new((1..=messages).map(message).collect())
@@ -247,5 +344,52 @@ mod tests {
         assert!(outbox.next(&bob(), LinkId(3)).unwrap().sealed.is_some());
         outbox.session_gone(session);
         assert!(outbox.next(&bob(), LinkId(3)).unwrap().sealed.is_none());
+    }
+
+    fn seal(outbox: &mut Outbox, session: SessionId) {
+        let sealed = Sealed { device: DeviceId([1; 16]), session, envelope: vec![1] };
+        let mut place = 0;
+        while let Some((found, message)) = outbox.unposted(&bob(), place) {
+            message.sealed = Some(sealed.clone());
+            place = found + 1;
+        }
+    }
+
+    #[test]
+    fn what_a_mailbox_has_taken_is_not_posted_again_until_it_is_sealed_anew() {
+        let (mut outbox, session) = (outbox(2), SessionId([5; 16]));
+        seal(&mut outbox, session);
+        let taken = [(id(1), session), (id(2), session), (id(9), session)];
+        let queued = MessageState::Queued;
+        assert_eq!(outbox.posted(&bob(), &taken), [(id(1), queued), (id(2), queued)]);
+        assert!(outbox.unposted(&bob(), 0).is_none() && outbox.has_posted(&bob()));
+        assert_eq!(outbox.posted(&bob(), &taken[..1]), [(id(1), MessageState::Sent)]);
+        assert_eq!(take_all(&mut outbox, LinkId(1)), [1, 2], "a link carries it all the same");
+        outbox.session_gone(session);
+        assert_eq!(outbox.unposted(&bob(), 0).unwrap().0, 0);
+        // The answer came after that: the other form is there, this one is not.
+        outbox.posted(&bob(), &taken);
+        assert!(!outbox.has_posted(&bob()));
+    }
+
+    #[test]
+    fn a_mailbox_takes_more_than_a_window_and_all_of_it_can_be_acknowledged() {
+        let (mut outbox, session) = (outbox(2000), SessionId([5; 16]));
+        seal(&mut outbox, session);
+        let all = IdRange::cover(&(1..=2000).map(id).collect());
+        assert_eq!(outbox.acknowledge(&bob(), &all).len(), 2000);
+    }
+
+    #[test]
+    fn only_what_has_not_left_can_be_taken_back() {
+        let mut outbox = outbox(3);
+        outbox.next(&bob(), LinkId(1));
+        outbox.taken(&bob());
+        assert!(outbox.queued(id(1)).is_none() && outbox.queued(id(2)).is_some());
+        outbox.take_back(&bob(), id(2));
+        assert_eq!(take_all(&mut outbox, LinkId(1)), [3]);
+        outbox.take_back(&bob(), id(1));
+        outbox.take_back(&bob(), id(3));
+        assert!(!outbox.is_waiting(&bob()));
     }
 }

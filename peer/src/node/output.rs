@@ -13,7 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::input::{LinkId, RequestId, ServerDown, Token};
-use super::record::{Carrier, MessageState};
+use super::record::{Carrier, FailReason, MessageState};
 
 /// An order to the network.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +83,19 @@ pub enum Event {
         state: MessageState,
         /// The carrier of the copy that counts.
         carrier: Option<Carrier>,
+        /// Why it failed, if it did.
+        reason: Option<FailReason>,
+    },
+    /// A contact's mailbox at the rendezvous takes no more. Told once until it does again; what
+    /// waits for the contact stays in the outbox, and goes when there is room or a link.
+    MailboxFull {
+        /// Whose.
+        contact: Username,
+    },
+    /// A contact is writing.
+    Typing {
+        /// Who.
+        contact: Username,
     },
     /// Somebody asks to become a contact.
     ContactRequest {
@@ -237,6 +250,9 @@ pub enum IntentError {
     /// The device list is not the one that the person was shown.
     #[error("your devices have changed meanwhile; look at them again: parlor devices")]
     DevicesChanged,
+    /// There is no such message, or it has left already.
+    #[error("that message is not waiting any more; what has left cannot be changed")]
+    NotQueued,
     /// The text is empty.
     #[error("the message is empty")]
     EmptyText,

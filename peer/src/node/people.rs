@@ -12,7 +12,7 @@ use super::Node;
 use super::contacts::new_contact;
 use super::input::{Now, Token};
 use super::output::{DeviceTrust, Event, IntentError, Transmit};
-use super::record::{Change, Contact, ContactState, MessageState};
+use super::record::{Change, Contact, ContactState, FailReason, MessageState};
 use super::server::{Lookup, Purpose};
 
 impl Node {
@@ -184,7 +184,7 @@ impl Node {
         for device in devices.iter().flat_map(|devices| &devices.list().devices) {
             self.forget_sessions(device.id);
         }
-        self.give_up(&name);
+        self.give_up(&name, FailReason::KeyChanged);
         self.changes.push(self.contacts.put(contact, None));
         if self.rendezvous.is_signed_in() {
             self.look_up(name, Lookup::Refresh);
@@ -314,6 +314,7 @@ impl Node {
         let name = contact.name.clone();
         self.keep_contact(Contact { state: ContactState::Mutual, ..contact });
         self.events.push_back(Event::ContactAccepted { name: name.clone() });
+        self.fetch_left();
         self.ready.insert(name);
     }
 
@@ -325,18 +326,19 @@ impl Node {
         for device in devices.iter().flat_map(|devices| &devices.list().devices) {
             self.forget_sessions(device.id);
         }
-        self.give_up(name);
+        self.give_up(name, FailReason::ContactRemoved);
         self.offers.forget(name);
+        self.posting.forget(name);
         self.lists.forget(name);
         self.changes.push(Change::RemoveContact(name.clone()));
     }
 
     /// What waits for a contact will not be delivered.
-    pub(super) fn give_up(&mut self, name: &Username) {
+    pub(super) fn give_up(&mut self, name: &Username, reason: FailReason) {
         for id in self.outbox.abandon(name) {
-            let state = MessageState::Failed;
-            self.changes.push(Change::SetMessageState(id, state, None));
-            self.events.push_back(Event::Receipt { id, to: name.clone(), state, carrier: None });
+            self.changes.push(Change::Fail(id, reason));
+            let (to, state, reason) = (name.clone(), MessageState::Failed, Some(reason));
+            self.events.push_back(Event::Receipt { id, to, state, carrier: None, reason });
         }
     }
 

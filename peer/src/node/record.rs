@@ -10,6 +10,7 @@ use parlor_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::content::IdRange;
 pub use super::replays::EphemeralHash;
 use crate::crypto::group::KeyPair;
 pub use crate::crypto::session::ChainId;
@@ -59,6 +60,25 @@ pub struct Contact {
     pub refused: Option<ListHash>,
     /// Which carriers may be used.
     pub policy: Policy,
+    /// After how many seconds each side would have messages disappear.
+    pub timers: Timers,
+}
+
+/// After how many seconds each side would have messages disappear; absent for never.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Timers {
+    /// The person's own wish.
+    pub ours: Option<u32>,
+    /// The contact's, as its messages say.
+    pub theirs: Option<u32>,
+}
+
+impl Timers {
+    /// After how many seconds messages disappear: when both sides want it, and not before either
+    /// wants it.
+    pub fn agreed(&self) -> Option<u32> {
+        Some(self.ours?.max(self.theirs?))
+    }
 }
 
 impl Contact {
@@ -109,10 +129,38 @@ pub struct OutboxMessage {
     pub text: String,
     /// When.
     pub sent_at: Timestamp,
+    /// The last message before it to the same recipient, if it is the first of an incarnation.
+    pub after: Option<MessageId>,
+    /// After how many seconds both sides erase it, if at all.
+    pub disappears: Option<u32>,
     /// The sealed form, once there is one: resent as the same bytes while its session lives.
     pub sealed: Option<Sealed>,
+    /// Whether the recipient's mailbox has taken this sealed form.
+    pub posted: bool,
     /// `Queued` or `Sent`.
     pub state: MessageState,
+}
+
+impl OutboxMessage {
+    /// What was sealed is lost: it is sealed anew before it goes again.
+    pub fn unseal(&mut self) {
+        self.sealed = None;
+        self.posted = false;
+    }
+}
+
+/// Why a message will not be delivered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailReason {
+    /// The recipient was blocked.
+    ContactBlocked,
+    /// The recipient was taken off the contacts.
+    ContactRemoved,
+    /// It was written for an account key that the recipient no longer has.
+    KeyChanged,
+    /// This account got a new key while it was under way.
+    OwnKeyChanged,
 }
 
 /// A message as it was sealed.
@@ -170,6 +218,10 @@ pub struct ReceivedMessage {
     pub received_at: Timestamp,
     /// How it came.
     pub carrier: Carrier,
+    /// The writer's last message before it, if it is the first of an incarnation.
+    pub after: Option<MessageId>,
+    /// After how many seconds it is erased here, if at all.
+    pub disappears: Option<u32>,
     /// Which envelope it was in, so that the same envelope can be acknowledged again.
     pub envelope: EnvelopeRef,
 }
@@ -214,12 +266,25 @@ pub enum Change {
     /// Keep a sent message's state and the carrier of the copy that counts; from `Delivered` on,
     /// its sealed form is erased.
     SetMessageState(MessageId, MessageState, Option<Carrier>),
+    /// Keep that a sent message will not be delivered, and why.
+    Fail(MessageId, FailReason),
+    /// Erase a message that is still queued: the person has taken it back.
+    TakeBack(MessageId),
+    /// Keep another text of a message that is still queued.
+    Edit(MessageId, String),
+    /// Keep which messages to a contact were seen there, of those that were delivered. Answered by
+    /// [`Saved::Read`].
+    MarkRead(Username, Vec<IdRange>),
+    /// Erase the texts of messages whose time is over. Answered by [`Saved::NextExpiry`].
+    EraseExpired(Timestamp),
     /// Keep a received message, unless its writer and id are known. Answered by
     /// [`Saved::Received`].
     Receive(Box<ReceivedMessage>),
     /// Look up which message an envelope held that was opened before. Answered by
     /// [`Saved::Opened`].
     FindOpened(EnvelopeRef),
+    /// Remember that an envelope without a message was opened, while its session is kept.
+    RememberOpened(EnvelopeRef),
     /// Look up which messages of a contact were received last, this many at most. Answered by
     /// [`Saved::LastReceived`].
     FindLastReceived(Username, u32),
@@ -249,10 +314,28 @@ pub enum Change {
 pub enum Saved {
     /// Of [`Change::Receive`]: the new row, or `None` for a message that was known.
     Received(Option<i64>),
-    /// Of [`Change::FindOpened`]: the message's id, if the envelope is known.
-    Opened(Option<MessageId>),
+    /// Of [`Change::FindOpened`].
+    Opened(Opened),
     /// Of [`Change::FindLastReceived`]: the messages' ids.
     LastReceived(Vec<MessageId>),
+    /// Of [`Change::MarkRead`]: the messages whose state that changed, at most [`MAX_READ`].
+    Read(Vec<MessageId>),
+    /// Of [`Change::EraseExpired`]: when the next message is to be erased.
+    NextExpiry(Option<Timestamp>),
+}
+
+/// At most so many messages become read by one receipt.
+pub const MAX_READ: u32 = 1024;
+
+/// What is known of an envelope whose key was used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opened {
+    /// It held this message, which is saved.
+    Message(MessageId),
+    /// It was opened and held no message.
+    Other,
+    /// Another one was opened with its key.
+    Unknown,
 }
 
 /// A message as front ends read it.
@@ -274,6 +357,8 @@ pub struct StoredMessage {
     pub state: MessageState,
     /// How it went, if it went.
     pub carrier: Option<Carrier>,
+    /// Why it failed, if it did.
+    pub reason: Option<FailReason>,
 }
 
 /// Which way a message went.
@@ -317,6 +402,10 @@ pub struct Start {
     pub prekeys: Vec<(u32, Zeroizing<Vec<u8>>)>,
     /// All messages that are not acknowledged, in the order in which they were queued.
     pub outbox: Vec<OutboxMessage>,
+    /// The last message to each contact, of those that were sent lately.
+    pub last_sent: Vec<(Username, MessageId)>,
+    /// When the next message is to be erased.
+    pub next_expiry: Option<Timestamp>,
     /// The ephemeral keys of first messages that were accepted, and when.
     pub ephemerals: Vec<(EphemeralHash, Timestamp)>,
     /// When the newest signed prekeys that were seen of devices were made.

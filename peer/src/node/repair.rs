@@ -53,6 +53,18 @@ impl Repairs {
         repair.not_before = now + wait;
     }
 
+    /// A repair cannot be started before then.
+    pub(super) fn put_off(&mut self, device: DeviceId, until: Timestamp) {
+        if let Some(repair) = self.by_device.get_mut(&device) {
+            repair.not_before = repair.not_before.max(until);
+        }
+    }
+
+    /// Whether a new session with a device is being started.
+    pub(super) fn is_under_way(&self, device: DeviceId) -> bool {
+        self.by_device.get(&device).is_some_and(|repair| repair.under_way)
+    }
+
     /// A session with a device was started. Returns whether that was a repair: then it is to say so.
     pub(super) fn started(&mut self, device: DeviceId) -> bool {
         let repair = self.by_device.get_mut(&device);

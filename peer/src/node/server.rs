@@ -29,6 +29,10 @@ pub(super) enum Purpose {
     Held,
     /// Bundles of somebody's devices.
     Bundles(Username),
+    /// What waits in this device's mailbox.
+    Envelopes,
+    /// What was left in a contact's mailbox.
+    Posted(Username),
     /// Nobody waits for it.
     Nothing,
     /// What the rendezvous holds of our prekeys.
@@ -75,6 +79,8 @@ pub(super) enum Lookup {
 enum Step {
     /// What was held is fetched and saved.
     Held,
+    /// What waits in the mailbox is fetched and saved.
+    Mailbox,
     /// The own devices are looked at.
     Oneself,
     /// Who is online is known.
@@ -95,7 +101,7 @@ pub(super) struct SignIn {
 
 impl Default for SignIn {
     fn default() -> Self {
-        let pending = [Step::Held, Step::Oneself, Step::Presence].into();
+        let pending = [Step::Held, Step::Mailbox, Step::Oneself, Step::Presence].into();
         Self { pending, restoring: None, told_offline: false }
     }
 }
@@ -110,6 +116,11 @@ struct Restoring {
 impl SignIn {
     fn is_complete(&self) -> bool {
         self.pending.is_empty() && self.restoring.is_none()
+    }
+
+    /// Whether it is known who is online.
+    pub(super) fn knows_presence(&self) -> bool {
+        !self.pending.contains(&Step::Presence)
     }
 
     /// Who is online is to be known anew.
@@ -164,7 +175,8 @@ impl Node {
             ServerEvent::Replaced {} => self.events.push_back(Event::Replaced),
             ServerEvent::Stopping {} => self.rendezvous.will_stop(),
             ServerEvent::AccountChanged { change } => self.account_changed(change),
-            ServerEvent::Envelopes {} | ServerEvent::Unknown => {}
+            ServerEvent::Envelopes {} => self.fetch_envelopes(),
+            ServerEvent::Unknown => {}
         }
     }
 
@@ -244,6 +256,8 @@ impl Node {
             self.unanswered(purpose);
         }
         self.observed = None;
+        self.fetching.disconnected();
+        self.posting.disconnected();
         let names: Vec<_> = self.contacts.names().cloned().collect();
         for name in names {
             self.set_online(&name, false);
@@ -272,7 +286,9 @@ impl Node {
             | Purpose::Confirm(token, _)
             | Purpose::Forget(token, _) => self.done(*token, Err(IntentError::Unreachable)),
             Purpose::Restore | Purpose::User(_, Lookup::Restore(_)) => self.restored(None),
-            Purpose::Bundles(_)
+            Purpose::Bundles(name) => self.no_bundles(name),
+            Purpose::Posted(contact) => self.post_unanswered(contact),
+            Purpose::Envelopes
             | Purpose::Held
             | Purpose::Nothing
             | Purpose::PrekeysHeld
@@ -302,7 +318,7 @@ impl Node {
                 Err(error) => self.done(token, Err(error)),
             },
             Purpose::Unblocked(token, name) => {
-                let result = parse(payload).map(|contacts| self.take_back(&name, &contacts));
+                let result = parse(payload).map(|contacts| self.block_taken_back(&name, &contacts));
                 self.done(token, result);
             }
             Purpose::Confirm(token, signed) => {
@@ -310,11 +326,12 @@ impl Node {
                 self.done(token, result);
             }
             Purpose::Held => self.held_reply(payload, now),
-            Purpose::Bundles(name) => {
-                if let Some(bundles) = served(payload) {
-                    self.handle_bundles(&name, bundles, now);
-                }
-            }
+            Purpose::Bundles(name) => match served(payload) {
+                Some(bundles) => self.handle_bundles(&name, bundles, now),
+                None => self.no_bundles(&name),
+            },
+            Purpose::Envelopes => self.envelopes_reply(payload, now),
+            Purpose::Posted(contact) => self.handle_posted(&contact, payload, now),
             Purpose::Nothing => {}
             Purpose::PrekeysHeld => {
                 if let Some(held) = served(payload) {
@@ -355,10 +372,12 @@ impl Node {
             Ok(HeldItems { items }) => items,
             Err(error) => {
                 tracing::warn!(?error, "what was held could not be fetched");
+                self.fetch_envelopes();
                 return self.signed_in(&Step::Held);
             }
         };
         if items.is_empty() {
+            self.fetch_envelopes();
             return self.signed_in(&Step::Held);
         }
         let ids = items.iter().map(|item| item.id).collect();
@@ -370,12 +389,22 @@ impl Node {
         self.ask(Request::HeldGet {}, Purpose::Held);
     }
 
+    fn envelopes_reply(&mut self, payload: &[u8], now: Now) {
+        let some = served(payload).is_some_and(|envelopes| self.handle_envelopes(envelopes, now));
+        if !some {
+            self.signed_in(&Step::Mailbox);
+        }
+    }
+
     fn presence_reply(&mut self, payload: &[u8]) {
         match parse::<Present>(payload) {
             Ok(Present { contacts }) => contacts.into_iter().for_each(|each| self.presence(each)),
             Err(error) => tracing::warn!(?error, "presence could not be fetched"),
         }
         self.signed_in(&Step::Presence);
+        // What waits for those who are not online can go to their mailboxes now.
+        self.ready.extend(self.outbox.contacts());
+        self.say_again();
     }
 
     fn presence(&mut self, Presence { name, online, list_version }: Presence) {

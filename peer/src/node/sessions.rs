@@ -84,6 +84,13 @@ impl Sessions {
         kept.any(|kept| kept.session.id() == session)
     }
 
+    /// The device that has this session.
+    pub(super) fn device_of(&self, session: SessionId) -> Option<DeviceId> {
+        let mut all = self.by_device.iter();
+        let has = |kept: &Kept| kept.session.id() == session;
+        all.find(|(_, kept)| kept.iter().any(has)).map(|(device, _)| *device)
+    }
+
     /// Whether there is a session to seal with for `device`.
     pub(super) fn can_seal(&self, device: DeviceId) -> bool {
         self.by_device.get(&device).is_some_and(|kept| !kept.is_empty())

@@ -9,7 +9,7 @@ use parlor_common::identity::DeviceSecret;
 use parlor_common::prekey::{PrekeyPair, VerifiedBundle};
 use rand::CryptoRng;
 
-use super::input::LinkId;
+use super::input::Source;
 use crate::crypto::agreement::{self, Accepted, AgreementError, LocalParty, Party};
 use crate::crypto::prekey::LocalPrekeys;
 use crate::crypto::session::{Session, Step, Stride, Turn, Turned};
@@ -30,8 +30,8 @@ pub enum Work {
     Accept {
         /// This device.
         us: Arc<LocalParty>,
-        /// The link that the envelope came on.
-        link: LinkId,
+        /// How the envelope came.
+        source: Source,
         /// The first message.
         envelope: Box<Envelope>,
         /// The signed pair that it names.
@@ -41,8 +41,8 @@ pub enum Work {
     },
     /// Compute what an envelope with a new ratchet key needs.
     Turn {
-        /// The link that the envelope came on.
-        link: LinkId,
+        /// How the envelope came.
+        source: Source,
         /// The envelope.
         envelope: Box<Envelope>,
         /// What is to be computed.
@@ -80,8 +80,8 @@ pub enum WorkDone {
     },
     /// Of [`Work::Accept`].
     Accepted {
-        /// The link that the envelope came on.
-        link: LinkId,
+        /// How the envelope came.
+        source: Source,
         /// The first message, which the session has not opened yet.
         envelope: Box<Envelope>,
         /// Sender and session.
@@ -89,8 +89,8 @@ pub enum WorkDone {
     },
     /// Of [`Work::Turn`].
     Turned {
-        /// The link that the envelope came on.
-        link: LinkId,
+        /// How the envelope came.
+        source: Source,
         /// The envelope.
         envelope: Box<Envelope>,
         /// What was computed.
@@ -122,7 +122,7 @@ impl Work {
                 let session = agreement::initiate(&us, &them, &bundle, rng).map(Box::new);
                 WorkDone::Initiated { device: them.device.id, session }
             }
-            Self::Accept { us, link, envelope, signed, one_time } => {
+            Self::Accept { us, source, envelope, signed, one_time } => {
                 let header = envelope.header();
                 let mut accepted = agreement::accept(&us, &signed, one_time.as_deref(), header);
                 if let Ok(Accepted { session, .. }) = &mut accepted
@@ -131,10 +131,10 @@ impl Work {
                     // The answer needs a step: it should not have to wait for it.
                     session.prepare(stride.run(rng));
                 }
-                WorkDone::Accepted { link, accepted: accepted.map(Box::new), envelope }
+                WorkDone::Accepted { source, accepted: accepted.map(Box::new), envelope }
             }
-            Self::Turn { link, envelope, turn } => {
-                WorkDone::Turned { link, envelope, turned: turn.run() }
+            Self::Turn { source, envelope, turn } => {
+                WorkDone::Turned { source, envelope, turned: turn.run() }
             }
             Self::Stride { device, session, stride } => {
                 WorkDone::Strode { device, session, step: Box::new(stride.run(rng)) }

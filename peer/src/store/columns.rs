@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::crypto::group::{KeyPair, Secret};
-use crate::node::record::{Carrier, ContactState, Direction, MessageState, Policy};
+use crate::node::record::{Carrier, ContactState, Direction, FailReason, MessageState, Policy};
 
 /// Stores an enum as the numbers given.
 macro_rules! stored_as_number {
@@ -38,6 +38,12 @@ macro_rules! stored_as_number {
 stored_as_number!(Carrier { Direct = 1, Mailbox = 2 });
 stored_as_number!(ContactState { Asked = 1, Asking = 2, Mutual = 3, Blocked = 4 });
 stored_as_number!(Direction { In = 0, Out = 1 });
+stored_as_number!(FailReason {
+    ContactBlocked = 1,
+    ContactRemoved = 2,
+    KeyChanged = 3,
+    OwnKeyChanged = 4
+});
 stored_as_number!(Policy { Direct = 1 });
 // In the order in which a message goes through them. `Failed` comes before `Delivered`: what was
 // given up and is acknowledged after all was delivered.

@@ -11,7 +11,7 @@ use super::Store;
 use crate::crypto::group::{KeyPair, Secret};
 use crate::node::record::{
     Carrier, ChainId, Change, Contact, ContactState, EnvelopeRef, Identity, MessageState,
-    OutboxMessage, Policy, ReceivedMessage, Saved, Sealed,
+    OutboxMessage, Policy, ReceivedMessage, Saved, Sealed, Timers,
 };
 
 /// alice, on a server whose key is all zeros.
@@ -69,6 +69,7 @@ pub(crate) fn contact(of: &str) -> Contact {
         unsigned: [DeviceId([6; 16])].into(),
         refused: Some(ListHash([5; 32])),
         policy: Policy::Direct,
+        timers: Timers { ours: Some(60), theirs: None },
     }
 }
 
@@ -84,7 +85,10 @@ pub(crate) fn queued(number: u64) -> OutboxMessage {
         account_key: Some(account(9)),
         text: format!("out {number}"),
         sent_at: Timestamp::from_millis(100 + number),
+        after: None,
+        disappears: None,
         sealed: None,
+        posted: false,
         state: MessageState::Queued,
     }
 }
@@ -103,6 +107,8 @@ pub(crate) fn received(number: u32) -> ReceivedMessage {
         sent_at: Timestamp::from_millis(50),
         received_at: Timestamp::from_millis(60),
         carrier: Carrier::Direct,
+        after: None,
+        disappears: None,
         envelope: envelope(number),
     }
 }

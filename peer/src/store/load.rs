@@ -1,6 +1,6 @@
 //! What a node starts from.
 
-use parlor_common::id::{DeviceId, SessionId, Username};
+use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::time::Timestamp;
 use rusqlite::Row;
 use zeroize::Zeroizing;
@@ -8,7 +8,9 @@ use zeroize::Zeroizing;
 use super::columns::{Key, Millis, SecretBytes, Text};
 use super::read::{Reader, message_id};
 use super::{ReadError, Store};
-use crate::node::record::{EphemeralHash, OutboxMessage, Sealed, Start, StoredSession};
+use crate::node::record::{
+    Carrier, Direction, EphemeralHash, MessageState, OutboxMessage, Sealed, Start, StoredSession,
+};
 
 impl Store {
     /// What a node starts from. The node that starts has seen nobody: from here on, nobody counts
@@ -24,6 +26,8 @@ impl Store {
             sessions: self.reader.sessions()?,
             prekeys: self.reader.prekeys()?,
             outbox: self.reader.outbox()?,
+            last_sent: self.reader.last_sent()?,
+            next_expiry: self.reader.next_expiry()?,
             ephemerals: self.reader.ephemerals()?,
             prekeys_seen: self.reader.prekeys_seen()?,
             starts: self.reader.starts()?,
@@ -66,9 +70,31 @@ impl Reader {
         Ok(starts.map(i64::cast_unsigned)?)
     }
 
+    /// The last message to each contact, if it is one of the newest in the conversation: the search
+    /// must not go through all of it.
+    fn last_sent(&self) -> Result<Vec<(Username, MessageId)>, ReadError> {
+        let sql = "SELECT p.name, i.incarnation, m.number FROM contacts c \
+                   JOIN people p ON p.id = c.person JOIN messages m ON m.id = (\
+                   SELECT id FROM (SELECT id, direction, place FROM messages \
+                   WHERE person = c.person ORDER BY place DESC LIMIT 1000) \
+                   WHERE direction = ?1 ORDER BY place DESC LIMIT 1) \
+                   JOIN incarnations i ON i.id = m.incarnation";
+        self.all(sql, [Direction::Out], |row| {
+            Ok((row.get::<_, Text<Username>>(0)?.0, message_id(row, 1, 2)?))
+        })
+    }
+
+    /// When the next message is to be erased.
+    pub(super) fn next_expiry(&self) -> Result<Option<Timestamp>, ReadError> {
+        let sql = "SELECT min(expires_at) FROM messages WHERE expires_at IS NOT NULL";
+        let at = self.db.prepare_cached(sql)?.query_one([], |row| row.get::<_, Option<Millis>>(0));
+        Ok(at?.map(|Millis(at)| at))
+    }
+
     fn outbox(&self) -> Result<Vec<OutboxMessage>, ReadError> {
         let sql = "SELECT i.incarnation, m.number, p.name, m.text, m.sent_at, m.state, \
-                   o.account_key, o.device, o.session, o.envelope FROM outbox o \
+                   o.account_key, o.device, o.session, o.envelope, m.carrier, \
+                   o.after_incarnation, o.after_number, o.disappears FROM outbox o \
                    JOIN messages m ON m.id = o.message JOIN people p ON p.id = m.person \
                    JOIN incarnations i ON i.id = m.incarnation ORDER BY o.message";
         self.all(sql, [], outbox_message)
@@ -86,14 +112,21 @@ fn session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
 }
 
 fn outbox_message(row: &Row<'_>) -> rusqlite::Result<OutboxMessage> {
+    let (state, sealed) = (row.get(5)?, sealed(row)?);
+    let carrier: Option<Carrier> = row.get(10)?;
+    let after = row.get::<_, Option<[u8; 8]>>(11)?.map(|_| message_id(row, 11, 12));
     Ok(OutboxMessage {
         id: message_id(row, 0, 1)?,
         to: row.get::<_, Text<Username>>(2)?.0,
         text: row.get(3)?,
         sent_at: row.get::<_, Millis>(4)?.0,
-        state: row.get(5)?,
         account_key: row.get::<_, Option<Key>>(6)?.map(|key| key.0),
-        sealed: sealed(row)?,
+        after: after.transpose()?,
+        disappears: row.get(13)?,
+        posted: sealed.is_some()
+            && (state, carrier) == (MessageState::Sent, Some(Carrier::Mailbox)),
+        sealed,
+        state,
     })
 }
 

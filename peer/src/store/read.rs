@@ -1,5 +1,7 @@
 //! What front ends read.
 
+use std::cmp::Reverse;
+
 use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::{Incarnation, MessageId, Username};
 use parlor_common::link::Link;
@@ -8,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 use super::ReadError;
 use super::columns::{DeviceSeed, DhSecret, Json, Key, Millis, Text};
 use super::search::Search;
-use crate::node::record::{Contact, Identity, StoredMessage};
+use crate::node::record::{Contact, Identity, StoredMessage, Timers};
 
 /// A contact, and whether it was last seen online.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +45,7 @@ macro_rules! select_messages {
     ($rest:literal) => {
         concat!(
             "SELECT m.id, i.incarnation, m.number, p.name, m.direction, m.text, m.sent_at, \
-             m.state, m.carrier FROM messages m \
+             m.state, m.carrier, m.reason FROM messages m \
              JOIN incarnations i ON i.id = m.incarnation JOIN people p ON p.id = m.person ",
             $rest
         )
@@ -66,8 +68,8 @@ impl Reader {
     /// All contacts, by name.
     pub fn contacts(&self) -> Result<Vec<ListedContact>, ReadError> {
         let sql = "SELECT p.name, c.state, c.verified, c.account_key, c.changed_key, c.devices, \
-                   c.policy, c.online, c.unsigned, c.refused FROM contacts c JOIN people p ON p.id = c.person \
-                   ORDER BY p.name";
+                   c.policy, c.online, c.unsigned, c.refused, c.timer_ours, c.timer_theirs \
+                   FROM contacts c JOIN people p ON p.id = c.person ORDER BY p.name";
         self.all(sql, [], listed_contact)
     }
 
@@ -92,10 +94,9 @@ impl Reader {
         let person = query.query_row([contact.as_str()], |row| row.get(0)).optional()?;
         let Some(person) = person else { return Ok(Vec::new()) };
         let HistoryPage { limit, before, search } = *page;
-        let before = before.unwrap_or(i64::MAX);
         let mut messages = match search {
             None => self.newest(person, before, limit)?,
-            Some(words) => self.rows(&Search { person, words, before, limit }.run(&self.db)?)?,
+            Some(words) => self.find(person, words, before, limit)?,
         };
         messages.reverse();
         Ok(messages)
@@ -105,19 +106,46 @@ impl Reader {
     fn newest(
         &self,
         person: i64,
-        before: i64,
+        before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<StoredMessage>, ReadError> {
-        let sql = select_messages!("WHERE m.person = ?1 AND m.id < ?2 ORDER BY m.id DESC LIMIT ?3");
-        self.all(sql, (person, before, limit), message)
+        let Some(row) = before else {
+            let sql = select_messages!(
+                "WHERE m.person = ?1 AND m.text <> '' \
+                 ORDER BY m.place DESC, m.number DESC LIMIT ?2"
+            );
+            return self.all(sql, (person, limit), message);
+        };
+        let sql = select_messages!(
+            "JOIN messages b ON b.id = ?2 WHERE m.person = ?1 AND m.text <> '' \
+             AND m.place <= b.place AND (m.place, m.number) < (b.place, b.number) \
+             ORDER BY m.place DESC, m.number DESC LIMIT ?3"
+        );
+        self.all(sql, (person, row, limit), message)
     }
 
-    /// The messages of these rows, in their order.
-    fn rows(&self, rows: &[i64]) -> Result<Vec<StoredMessage>, ReadError> {
+    /// The newest messages that are found, newest first. Which are the newest goes by when they
+    /// came: the index knows nothing of their order.
+    fn find(
+        &self,
+        person: i64,
+        words: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, ReadError> {
+        let before = before.unwrap_or(i64::MAX);
+        let rows = Search { person, words, before, limit }.run(&self.db)?;
         let mut query = self.db.prepare_cached(select_messages!("WHERE m.id = ?1"))?;
-        let found = rows.iter().map(|row| query.query_row([row], message).optional());
-        let found = found.filter_map(Result::transpose);
-        Ok(found.collect::<rusqlite::Result<_>>()?)
+        let mut placed =
+            self.db.prepare_cached("SELECT place, number FROM messages WHERE id = ?1")?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place: (i64, i64) =
+                placed.query_one([row], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            found.push((place, query.query_one([row], message)?));
+        }
+        found.sort_by_key(|(place, _)| Reverse(*place));
+        Ok(found.into_iter().map(|(_, message)| message).collect())
     }
 
     /// How many messages to a contact are not acknowledged yet.
@@ -183,6 +211,7 @@ fn listed_contact(row: &Row<'_>) -> rusqlite::Result<ListedContact> {
         policy: row.get(6)?,
         unsigned: row.get::<_, Json<_>>(8)?.0,
         refused: row.get::<_, Option<Json<_>>>(9)?.map(|list| list.0),
+        timers: Timers { ours: row.get(10)?, theirs: row.get(11)? },
     };
     Ok(ListedContact { contact, online: row.get(7)? })
 }
@@ -197,6 +226,7 @@ fn message(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
         sent_at: row.get::<_, Millis>(6)?.0,
         state: row.get(7)?,
         carrier: row.get(8)?,
+        reason: row.get(9)?,
     })
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each entry takes the tables one version further; the version is the number of entries that
 /// were run, in `PRAGMA user_version`. Entries that were shipped never change.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, SEARCH];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, SEARCH];
 
 const VERSION_1: &str = "
 -- Who this device is: one row.
@@ -172,6 +172,54 @@ CREATE TABLE rekeying (
 ) STRICT;
 ";
 
+/// Delivery: the order of a conversation as a column of its own, in which what comes late finds its
+/// place; why messages fail and when they disappear; envelopes that held no message.
+const VERSION_5: &str = "
+-- Which record of the journal was the last whose changes are in these tables: one row.
+CREATE TABLE journal (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    applied INTEGER NOT NULL
+) STRICT;
+INSERT INTO journal VALUES (1, 0);
+
+ALTER TABLE messages ADD COLUMN place INTEGER NOT NULL DEFAULT 0;  -- in its conversation
+ALTER TABLE messages ADD COLUMN reason INTEGER;                    -- why it failed
+ALTER TABLE messages ADD COLUMN expires_at INTEGER;                -- ms, by our clock
+UPDATE messages SET place = id << 20;
+DROP INDEX messages_of_person;
+CREATE INDEX messages_in_order ON messages (person, place);
+CREATE INDEX messages_that_expire ON messages (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Which incarnation of its writer another one follows in a conversation.
+CREATE TABLE follows (
+    incarnation INTEGER NOT NULL REFERENCES incarnations,
+    person      INTEGER NOT NULL REFERENCES people,
+    previous    INTEGER NOT NULL REFERENCES incarnations,
+    PRIMARY KEY (incarnation, person)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX followed ON follows (previous, person);
+
+ALTER TABLE outbox ADD COLUMN after_incarnation BLOB;
+ALTER TABLE outbox ADD COLUMN after_number INTEGER;
+ALTER TABLE outbox ADD COLUMN disappears INTEGER;                  -- after so many seconds
+
+ALTER TABLE contacts ADD COLUMN timer_ours INTEGER;                -- seconds
+ALTER TABLE contacts ADD COLUMN timer_theirs INTEGER;
+
+-- Which message an opened envelope held, if it held one.
+CREATE TABLE opened_5 (
+    session INTEGER NOT NULL REFERENCES session_ids,
+    chain   BLOB NOT NULL,
+    number  INTEGER NOT NULL,
+    tag     BLOB NOT NULL,
+    message INTEGER REFERENCES messages,
+    PRIMARY KEY (session, chain, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO opened_5 SELECT * FROM opened;
+DROP TABLE opened;
+ALTER TABLE opened_5 RENAME TO opened;
+";
+
 /// How words are found in a text: letters, digits and marks are of a word, everything else stands
 /// between words. Marks, for scripts that write vowels by them.
 macro_rules! tokenizer {
@@ -298,6 +346,25 @@ mod tests {
         let sql = "SELECT unsigned, refused FROM contacts";
         let found = db.query_one(sql, [], |row| Ok((row.get(0)?, row.get(1)?)));
         assert_eq!(found, Ok(("[]".to_owned(), None::<String>)));
+    }
+
+    #[test]
+    fn messages_of_the_fourth_version_stand_in_the_order_of_their_rows() {
+        let mut db = Connection::open_in_memory().unwrap();
+        run(&mut db, &[VERSION_1, VERSION_2, VERSION_3, VERSION_4]).unwrap();
+        let told = "INSERT INTO people VALUES (1, 'bob'); INSERT INTO writers VALUES (1, x'00'); \
+                    INSERT INTO incarnations VALUES (1, x'01', 1); \
+                    INSERT INTO messages VALUES (7, 1, 0, 1, 1, 'one', 1, 1, 4, 1), \
+                    (9, 1, 0, 1, 2, 'two', 1, 1, 4, 1); INSERT INTO session_ids VALUES (1, x'02'); \
+                    INSERT INTO opened VALUES (1, x'03', 0, x'04', 9)";
+        db.execute_batch(told).unwrap();
+        migrate(&mut db).unwrap();
+        let sql = "SELECT m.place >> 20, o.tag FROM messages m \
+                   LEFT JOIN opened o ON o.message = m.id WHERE m.person = 1 ORDER BY m.place";
+        let mut query = db.prepare(sql).unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let rows: Vec<(i64, Option<Vec<u8>>)> = rows.collect::<rusqlite::Result<_>>().unwrap();
+        assert_eq!(rows, [(7, None), (9, Some(vec![4]))]);
     }
 
     #[test]

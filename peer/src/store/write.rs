@@ -3,7 +3,9 @@
 
 mod import;
 mod messages;
+mod order;
 mod rekeying;
+mod states;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +16,7 @@ use parlor_common::link::{Link, Target};
 use parlor_common::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
+pub(super) use self::import::Importer;
 use super::columns::{Json, Millis};
 use crate::node::record::{Change, Contact, EphemeralHash, Identity, Saved, StoredSession};
 
@@ -57,6 +60,12 @@ impl<'a> Writer<'a> {
             Change::QueueMessage(message) => self.queue(message)?,
             Change::SealMessage(id, sealed) => self.seal(*id, sealed)?,
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier)?,
+            Change::Fail(id, reason) => self.fail(*id, *reason)?,
+            Change::TakeBack(id) => self.take_back(*id)?,
+            Change::Edit(id, text) => self.edit(*id, text)?,
+            Change::MarkRead(contact, ranges) => return self.mark_read(contact, ranges).map(Some),
+            Change::EraseExpired(at) => return self.erase_expired(*at).map(Some),
+            Change::RememberOpened(envelope) => self.put_opened(envelope, None)?,
             Change::Receive(message) => return self.receive(message).map(Some),
             Change::FindOpened(envelope) => return self.find_opened(envelope).map(Some),
             Change::FindLastReceived(from, limit) => {
@@ -78,12 +87,13 @@ impl<'a> Writer<'a> {
     fn put_contact(&mut self, contact: &Contact) -> rusqlite::Result<()> {
         let sql = "INSERT INTO contacts \
                    VALUES (:person, :state, :verified, :key, :changed, :devices, :policy, FALSE, \
-                   :unsigned, :refused) \
+                   :unsigned, :refused, :ours, :theirs) \
                    ON CONFLICT (person) DO UPDATE SET state = excluded.state, \
                    verified = excluded.verified, account_key = excluded.account_key, \
                    changed_key = excluded.changed_key, devices = excluded.devices, \
                    policy = excluded.policy, unsigned = excluded.unsigned, \
-                   refused = excluded.refused";
+                   refused = excluded.refused, timer_ours = excluded.timer_ours, \
+                   timer_theirs = excluded.timer_theirs";
         let params = named_params! {
             ":person": self.person(&contact.name)?,
             ":state": contact.state,
@@ -94,6 +104,8 @@ impl<'a> Writer<'a> {
             ":policy": contact.policy,
             ":unsigned": Json(&contact.unsigned),
             ":refused": contact.refused.as_ref().map(Json),
+            ":ours": contact.timers.ours,
+            ":theirs": contact.timers.theirs,
         };
         self.run(sql, params).map(drop)
     }
@@ -128,6 +140,10 @@ impl<'a> Writer<'a> {
     }
 
     fn remove_session(&self, device: DeviceId, session: SessionId) -> rusqlite::Result<()> {
+        // What came by it without a message cannot come again.
+        let opened = "DELETE FROM opened WHERE message IS NULL \
+                      AND session = (SELECT id FROM session_ids WHERE session = ?1)";
+        self.run(opened, [session.0])?;
         let sql = "DELETE FROM sessions WHERE device = ?1 AND session = ?2";
         self.run(sql, (device.0, session.0)).map(drop)
     }

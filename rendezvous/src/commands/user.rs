@@ -147,6 +147,7 @@ fn to_json(user: User) -> serde_json::Value {
         "email": user.email,
         "devices": user.known_devices,
         "locks": locks,
+        "mailbox": user.mailbox,
     })
 }
 
@@ -167,6 +168,8 @@ fn print_user(user: &User) -> Result<(), CommandError> {
         let state = if device.online { "online" } else { "offline" };
         print_line(&format!("device      {} {state}, {name}", device.device))?;
     }
+    let mailbox = &user.mailbox;
+    print_line(&format!("mailbox     {} envelopes, {} bytes", mailbox.messages, mailbox.bytes))?;
     for tries in &user.tries {
         let source = tries.source.as_deref().unwrap_or("everywhere");
         let locked = tries.locked_until.map(|until| format!(", locked until {until}"));

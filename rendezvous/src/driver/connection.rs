@@ -7,10 +7,10 @@ use std::time::Duration;
 use parlor_common::identity::DeviceKey;
 use parlor_common::quic::raw_key;
 use parlor_common::wire::frame;
-use parlor_common::wire::rendezvous::MAX_REQUEST;
+use parlor_common::wire::rendezvous::{MAX_POST, MAX_REQUEST};
 use quinn::rustls::pki_types::CertificateDer;
 use quinn::{Connecting, Connection, ReadExactError, RecvStream, SendStream, VarInt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::admission::Slot;
@@ -30,6 +30,9 @@ const STALLED: VarInt = VarInt::from_u32(1);
 
 /// Binds a login to its TLS connection (RFC 8446 §7.5).
 const EXPORTER: &[u8] = b"EXPORTER-parlor-login";
+
+/// How long a request of a connection may be, in bytes, once it is known whose its device is.
+type Longest = watch::Receiver<Option<usize>>;
 
 /// What a connection needs to reach the turns.
 #[derive(Clone)]
@@ -60,13 +63,14 @@ pub(super) async fn serve(id: ConnId, connecting: Connecting, mut slot: Slot, tu
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let (events, waiting) = mpsc::channel(MAX_EVENTS);
     let (closing, is_closing) = oneshot::channel();
-    let client = Client { connection: connection.clone(), events, closing };
+    let (allow, longest) = watch::channel(None);
+    let client = Client { connection: connection.clone(), events, closing, longest: allow };
     let connected = Input::Connected { conn: id, device, remote, exporter, client };
     if turns.inputs.send(connected).await.is_err() {
         return;
     }
     tokio::select! {
-        () = accept_requests(id, &connection, slot.room(), &turns) => {}
+        () = accept_requests(id, &connection, (slot.room(), &longest), &turns) => {}
         () = tell(&connection, waiting, is_closing) => {}
         _ = connection.closed() => {}
     }
@@ -83,11 +87,16 @@ fn identify(connection: &Connection) -> Option<(DeviceKey, [u8; 32])> {
     Some((raw_key(&certificates)?, exporter))
 }
 
-async fn accept_requests(id: ConnId, connection: &Connection, room: &Room, turns: &ToTurns) {
+async fn accept_requests(
+    id: ConnId,
+    connection: &Connection,
+    (room, longest): (&Room, &Longest),
+    turns: &ToTurns,
+) {
     let mut last = 0;
     while let Ok((send, receive)) = connection.accept_bi().await {
         last += 1;
-        let context = (room.clone(), turns.clone());
+        let context = (room.clone(), longest.clone(), turns.clone());
         tokio::spawn(serve_request((id, StreamId(last)), (send, receive), context));
     }
 }
@@ -96,9 +105,9 @@ async fn accept_requests(id: ConnId, connection: &Connection, room: &Room, turns
 async fn serve_request(
     (conn, stream): (ConnId, StreamId),
     (mut send, mut receive): (SendStream, RecvStream),
-    (room, turns): (Room, ToTurns),
+    (room, longest, turns): (Room, Longest, ToTurns),
 ) {
-    let reading = read_request(&mut receive, &room);
+    let reading = read_request(&mut receive, &room, longest);
     let Ok(received) = timeout(turns.request_timeout, reading).await else {
         tracing::debug!(%conn, "a request stalled");
         return cut(&mut send);
@@ -148,17 +157,24 @@ impl From<ReadExactError> for ReadError {
 async fn read_request(
     receive: &mut RecvStream,
     room: &Room,
+    longest: Longest,
 ) -> Result<(Vec<u8>, Taken), ReadError> {
     let mut header = [0; 4];
     receive.read_exact(&mut header).await?;
     let len = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
-    if len > MAX_REQUEST {
+    if len > MAX_POST || len > MAX_REQUEST && len > known(longest).await {
         return Err(ReadError::Malformed);
     }
     let taken = room.take(len).await;
     let mut payload = vec![0; len];
     receive.read_exact(&mut payload).await?;
     Ok((payload, taken))
+}
+
+/// Waits until it is known whose device the connection's is.
+async fn known(mut longest: Longest) -> usize {
+    let longest = longest.wait_for(Option::is_some).await;
+    longest.ok().and_then(|longest| *longest).unwrap_or(MAX_REQUEST)
 }
 
 /// Tells a client its events until the server disconnects it, or it is gone.

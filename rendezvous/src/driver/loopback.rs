@@ -3,11 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use parlor_common::candidate::{Offer, OfferBody, OfferId};
+use parlor_common::envelope::MAX_ENVELOPE;
 use parlor_common::id::DeviceId;
 use parlor_common::identity::ServerKey;
 use parlor_common::wire::rendezvous::{
-    AccountChange, Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_REQUEST,
-    RegisterStarted, Registration as Registering, Request, Ticket,
+    AccountChange, Done, ErrorCode, ErrorReply, Event, LoggedIn, LoginStarted, MAX_POST,
+    MAX_REQUEST, RegisterStarted, Registration as Registering, Request, Ticket,
 };
 use parlor_common::wire::{FrameDecoder, frame};
 use quinn::{Connection, ConnectionError, RecvStream};
@@ -239,6 +240,29 @@ async fn frames_that_are_too_long_or_end_early_are_malformed_and_the_connection_
 }
 
 #[tokio::test]
+async fn a_post_is_as_long_as_an_envelope_and_only_of_who_has_an_account() {
+    let server = start(Limits::default());
+    let (alice, stranger) = (connect(&server, 1).await, connect(&server, 3).await);
+    let device = DeviceId::of(&secret(2).public());
+    let envelopes = vec![vec![7; MAX_ENVELOPE].into()];
+    let post = Request::EnvelopePost { name: name("bob"), device, envelopes };
+    // Refused by its length alone: what follows is not read.
+    let len = u32::try_from(serde_json::to_vec(&post).unwrap().len()).unwrap().to_be_bytes();
+    for client in [&stranger, &alice] {
+        let refused = client.call_bytes::<Done>(&len, false).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Malformed);
+    }
+    // Once she has an account, on the same connection and on one that is not greeted yet.
+    alice.register("alice", 1).await;
+    assert_eq!(alice.call::<Done>(&post).await.unwrap_err().code, ErrorCode::NoContact);
+    let again = connect(&server, 1).await;
+    assert_eq!(again.call::<Done>(&post).await.unwrap_err().code, ErrorCode::NoContact);
+    let too_long = u32::try_from(MAX_POST + 1).unwrap().to_be_bytes();
+    let refused = again.call_bytes::<Done>(&too_long, false).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Malformed);
+}
+
+#[tokio::test]
 async fn a_request_that_never_ends_is_cut_and_the_connection_stays() {
     let server = start(Limits { request_timeout_ms: 50, ..Limits::default() });
     let client = connect(&server, 1).await;
@@ -344,16 +368,13 @@ async fn there_are_so_many_connections_and_no_more() {
 async fn large_requests_wait_for_room_and_small_ones_do_not() {
     let server = start(Limits { request_memory_mib: 1, ..Limits::default() });
     let client = connect(&server, 1).await;
-    let mut stalled = Vec::new();
-    // A quarter of a MiB is for one source.
-    for _ in 0..4 {
-        let (mut send, receive) = client.connection.open_bi().await.unwrap();
-        let header = u32::try_from(MAX_REQUEST).unwrap().to_be_bytes();
-        send.write_all(&[&header[..], b"{"].concat()).await.unwrap();
-        stalled.push((send, receive));
-    }
-    // Those have been read once this is answered: they came first.
-    assert!(client.call::<Done>(&look_up()).await.is_err());
+    client.register("alice", 1).await;
+    // A quarter of a MiB would be for one source, and the longest post has room in any case.
+    let (mut send, _receive) = client.connection.open_bi().await.unwrap();
+    let header = u32::try_from(MAX_POST).unwrap().to_be_bytes();
+    send.write_all(&[&header[..], b"{"].concat()).await.unwrap();
+    // It has been read once this is answered: it came first.
+    assert!(client.call::<serde_json::Value>(&look_up()).await.is_ok());
     let other = connect(&server, 2).await;
     let large = frame(&vec![b' '; 5 * 1024]);
     let waiting = other.call_bytes::<Done>(&large, true);
@@ -361,7 +382,6 @@ async fn large_requests_wait_for_room_and_small_ones_do_not() {
     let waited = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
     assert!(waited.is_err());
     assert!(other.call::<Done>(&look_up()).await.is_err());
-    let (mut send, _receive) = stalled.pop().unwrap();
     send.finish().unwrap();
     assert_eq!(within(waiting).await.unwrap_err().code, ErrorCode::Malformed);
 }

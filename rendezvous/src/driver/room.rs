@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use parlor_common::wire::rendezvous::MAX_REQUEST;
+use parlor_common::wire::rendezvous::MAX_POST;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Requests of up to this many bytes are not counted: almost all are shorter, and wait for nobody.
@@ -12,6 +12,9 @@ const SMALL: usize = 4 * 1024;
 
 /// What is counted in.
 const KIB: usize = 1024;
+
+/// The longest request has room, however little there is.
+const LEAST: usize = MAX_POST.div_ceil(KIB);
 
 /// One source has this part of all.
 const SHARE: usize = 4;
@@ -39,13 +42,13 @@ pub(super) struct Taken {
 impl AllRoom {
     /// So many MiB, but never less than lets a request of full size through.
     pub(super) fn new(mib: usize) -> Self {
-        let kib = mib.saturating_mul(1024).clamp(MAX_REQUEST / KIB, Semaphore::MAX_PERMITS);
+        let kib = mib.saturating_mul(1024).clamp(LEAST, Semaphore::MAX_PERMITS);
         Self { kib, free: Arc::new(Semaphore::new(kib)) }
     }
 
     /// Room for one more source.
     pub(super) fn for_source(&self) -> Room {
-        let share = (self.kib / SHARE).max(MAX_REQUEST / KIB);
+        let share = (self.kib / SHARE).max(LEAST);
         Room { share: Arc::new(Semaphore::new(share)), all: Arc::clone(&self.free) }
     }
 }

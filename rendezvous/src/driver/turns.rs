@@ -8,7 +8,7 @@ use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
 use quinn::Connection;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::close;
 use super::mail::Mailer;
@@ -63,6 +63,8 @@ pub(super) struct Client {
     pub(super) events: mpsc::Sender<Vec<u8>>,
     /// Why it is to be disconnected, once it has taken what was told before.
     pub(super) closing: oneshot::Sender<CloseReason>,
+    /// How long a request of it may be.
+    pub(super) longest: watch::Sender<Option<usize>>,
 }
 
 /// The owner of core and store.
@@ -190,6 +192,7 @@ impl Turns {
     }
 
     fn reply(&mut self, conn: ConnId, stream: StreamId, payload: Vec<u8>) {
+        self.allow(conn);
         if let Some(reply) = self.replies.remove(&(conn, stream)) {
             // A client that has gone meanwhile misses its reply.
             let _ = reply.send(payload);
@@ -198,6 +201,7 @@ impl Turns {
 
     /// Hands an event over; a client that does not take its events is cut.
     fn tell(&mut self, conn: ConnId, event: Vec<u8>) {
+        self.allow(conn);
         let Some(client) = self.clients.get(&conn) else { return };
         let is_open = client.connection.close_reason().is_none();
         if client.events.try_send(event).is_err() && is_open {
@@ -205,6 +209,14 @@ impl Turns {
             close(&client.connection, CloseReason::TooSlow);
             self.server.note_cut(CloseReason::TooSlow);
         }
+    }
+
+    /// Lets a connection ask as much as it may now. It changes only where the client is told or
+    /// replied to, before which this is done.
+    fn allow(&self, conn: ConnId) {
+        let Some(client) = self.clients.get(&conn) else { return };
+        let longest = self.server.longest_request(conn);
+        client.longest.send_if_modified(|known| std::mem::replace(known, longest) != longest);
     }
 
     fn disconnect(&mut self, conn: ConnId, reason: CloseReason) {

@@ -26,6 +26,7 @@ pub(super) enum Kind {
     Offers,
     PrekeysPut,
     Invitations,
+    Posts,
 }
 
 /// Whose bucket it is.
@@ -53,6 +54,7 @@ impl Kind {
             Request::PathOffer { .. } => Some(Self::Offers),
             Request::PrekeysPut { .. } => Some(Self::PrekeysPut),
             Request::InviteCreate { .. } => Some(Self::Invitations),
+            Request::EnvelopePost { .. } => Some(Self::Posts),
             // Registrations and logins have their buckets in the store; what changes an account
             // follows a login.
             Request::RegisterStart { .. }
@@ -80,7 +82,6 @@ impl Kind {
             | Request::PresenceWatch {}
             | Request::PrekeysCount {}
             | Request::DeviceStart { .. }
-            | Request::EnvelopePost { .. }
             | Request::EnvelopeGet { .. }
             | Request::EnvelopeAck { .. }
             | Request::Unknown => None,
@@ -97,6 +98,7 @@ impl Kind {
             Self::Offers => (limits.offers_at_once, limits.offers_per_minute),
             Self::PrekeysPut => (limits.prekeys_put_at_once, limits.prekeys_put_per_minute),
             Self::Invitations => (limits.invitations_at_once, limits.invitations_per_minute),
+            Self::Posts => (limits.posts_at_once, limits.posts_per_minute),
         };
         Rate { at_once, per_minute }
     }
@@ -251,6 +253,37 @@ mod tests {
     }
 
     #[test]
+    fn envelopes_that_are_posted_have_their_bound() {
+        let (posts_at_once, posts_per_minute) = TWO;
+        let limits = Limits { posts_at_once, posts_per_minute, ..Limits::default() };
+        let mut world = World::friends().0.restart(|params| ServerParams { limits, ..params });
+        let alice = world.connect(1);
+        is_let_through_twice(&mut world, alice, &post());
+    }
+
+    /// To bob's device.
+    fn post() -> Request {
+        let device = DeviceId::of(&secret(2).public());
+        Request::EnvelopePost { name: name("bob"), device, envelopes: vec![vec![1; 800].into()] }
+    }
+
+    #[test]
+    fn a_peer_that_posts_all_that_it_has_at_once_meets_no_bound() {
+        let (mut world, alice, bob) = World::friends();
+        for round in 0..4 {
+            for sent in 0..1_000 {
+                let reply = world.try_call::<Value>(alice, &post());
+                assert!(reply.is_ok(), "{round} {sent}: {reply:?}");
+            }
+            let ids: Vec<u64> = (round * 1_000 + 1..=round * 1_000 + 1_000).collect();
+            for ids in ids.chunks(256) {
+                world.call::<Value>(bob, &Request::EnvelopeAck { ids: ids.to_vec() });
+            }
+        }
+        assert_eq!(world.rows("envelopes"), 0);
+    }
+
+    #[test]
     fn requests_of_any_kind_have_their_bound_by_account() {
         let (requests_at_once, requests_per_minute) = TWO;
         let mut world = World::friends().0;
@@ -342,6 +375,8 @@ mod tests {
                 Request::DeviceStart { count: start },
                 Request::PrekeysCount {},
                 Request::PathOffer { name: name("bob"), offer: offer(&world) },
+                Request::EnvelopeGet { after: 0 },
+                post(),
             ] {
                 let reply = world.try_call::<Value>(alice, &request);
                 assert!(reply.is_ok(), "{request:?}: {reply:?}");

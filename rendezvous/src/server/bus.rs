@@ -50,6 +50,11 @@ pub enum Notice {
         /// The event.
         event: Event,
     },
+    /// Something new is in a device's mailbox.
+    Envelopes {
+        /// The device.
+        device: DeviceKey,
+    },
     /// Devices that belong to their account no more: they are told why, and cut off.
     CutOff {
         /// The devices.

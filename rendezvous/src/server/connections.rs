@@ -36,6 +36,8 @@ pub(super) struct Connection {
     pub(super) shown_as: Option<Username>,
     /// Whether it wants to hear who of its contacts comes and goes.
     pub(super) watching: bool,
+    /// Whether it was told that something is in its mailbox, and has not asked since.
+    pub(super) knows_of_envelopes: bool,
     /// How many malformed requests it has sent.
     pub(super) malformed: u32,
 }
@@ -76,6 +78,7 @@ impl Connection {
             login: None,
             shown_as: None,
             watching: false,
+            knows_of_envelopes: false,
             malformed: 0,
         }
     }

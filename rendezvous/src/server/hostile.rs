@@ -247,6 +247,8 @@ fn stored(world: &World) -> String {
         "one_time_prekeys",
         "taken_prekeys",
         "email_codes",
+        "envelopes",
+        "mailboxes",
     ];
     tables.map(|table| world.dump(table)).join("\n")
 }
@@ -260,6 +262,7 @@ fn place() -> (World, ConnId) {
         contact_requests_at_once: all,
         contact_requests_per_day: all,
         offers_at_once: all,
+        posts_at_once: all,
         prekeys_put_at_once: all,
         prekey_requests_per_day: all,
         registrations_at_once: all,

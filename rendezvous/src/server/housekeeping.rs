@@ -1,5 +1,6 @@
 //! What the server does by itself: what has had its time is removed each hour, old rows of the
-//! audit trail each day, and each day its head is logged, for `audit verify --head`.
+//! audit trail each day, and each day its head is logged, for `audit verify --head`. What is left
+//! in the files of envelopes that were acknowledged is overwritten within a minute.
 
 use std::time::Duration;
 
@@ -8,34 +9,60 @@ use parlor_common::time::Timestamp;
 use super::query::{Answer, Query, Tidying};
 use super::{Pending, Server};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// When it was done last.
 #[derive(Debug, Default)]
 pub(super) struct Housekeeping {
-    tidied_at: Option<Timestamp>,
-    cut_at: Option<Timestamp>,
+    tidied: Option<Timestamp>,
+    cut: Option<Timestamp>,
+    /// When the first envelope was erased since the files were scrubbed.
+    erased: Option<Timestamp>,
+}
+
+impl Housekeeping {
+    /// Envelopes were erased.
+    pub(super) fn erased(&mut self, now: Timestamp) {
+        self.erased.get_or_insert(now);
+    }
+
+    /// Whether the files are to be scrubbed, which they then are.
+    fn take_scrub(&mut self, now: Timestamp) -> bool {
+        self.erased.take_if(|at| now.distance(*at) >= MINUTE).is_some()
+    }
 }
 
 impl Server {
     /// When [`Server::handle_timeout`] has something to do; absent: at once.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.housekeeping.tidied_at.map(|at| at + HOUR)
+        let tidy = self.housekeeping.tidied? + HOUR;
+        let scrub = self.housekeeping.erased.map(|at| at + MINUTE);
+        Some(scrub.map_or(tidy, |scrub| scrub.min(tidy)))
     }
 
     /// Some time has passed.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        if !is_due(self.housekeeping.tidied_at, HOUR, now) {
-            return;
+        let hourly = is_due(self.housekeeping.tidied, HOUR, now);
+        if hourly {
+            self.tidy(now);
         }
-        self.housekeeping.tidied_at = Some(now);
-        let daily = is_due(self.housekeeping.cut_at, DAY, now);
-        let kept = DAY.saturating_mul(self.params.limits.audit_days);
-        let audit_before = daily.then(|| now - kept);
-        self.query(Query::Tidy(Box::new(Tidying { at: now, audit_before })), Pending::Tidied);
+        if self.housekeeping.take_scrub(now) || hourly {
+            self.query(Query::Scrub, Pending::Nothing);
+        }
+    }
+
+    fn tidy(&mut self, now: Timestamp) {
+        self.housekeeping.tidied = Some(now);
+        let daily = is_due(self.housekeeping.cut, DAY, now);
+        let before = |days: u32| now - DAY.saturating_mul(days);
+        let audit_before = daily.then(|| before(self.params.limits.audit_days));
+        let envelopes_before = before(self.params.limits.mailbox_days);
+        let tidying = Tidying { at: now, audit_before, envelopes_before };
+        self.query(Query::Tidy(Box::new(tidying)), Pending::Tidied);
         if daily {
-            self.housekeeping.cut_at = Some(now);
+            self.housekeeping.cut = Some(now);
             self.ask_audit_head();
         }
     }
@@ -67,10 +94,13 @@ fn is_due(last: Option<Timestamp>, every: Duration, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use parlor_common::wire::rendezvous::{Done, Request};
+
     use super::super::testing::World;
     use super::*;
     use crate::admin::{AdminAnswer, AdminRequest};
     use crate::limits::Limits;
+    use crate::store::Store;
 
     fn events(world: &mut World) -> Vec<String> {
         world.trail().into_iter().map(|row| row.event).collect()
@@ -120,6 +150,28 @@ mod tests {
         world.settle();
         world.server.handle_timeout(world.now);
         assert!(world.server.poll_output().is_some());
+    }
+
+    #[test]
+    fn what_was_acknowledged_is_out_of_the_files_a_minute_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("db")).unwrap();
+        let mut world = World::over(store, Limits::default());
+        let log = || std::fs::metadata(folder.path().join("db-wal")).unwrap().len();
+        pass(&mut world, Duration::ZERO);
+        assert_eq!(log(), 0);
+        let alice = world.register("alice", 1);
+        world.call::<Done>(alice, &Request::EnvelopeAck { ids: vec![1] });
+        let start = world.now;
+        assert_eq!(world.server.poll_timeout(), Some(start + MINUTE));
+        // What else is acknowledged puts nothing off.
+        pass(&mut world, MINUTE / 2);
+        world.call::<Done>(alice, &Request::EnvelopeAck { ids: vec![1] });
+        assert_eq!(world.server.poll_timeout(), Some(start + MINUTE));
+        assert!(log() > 0);
+        pass(&mut world, MINUTE / 2);
+        assert_eq!(log(), 0);
+        assert_eq!(world.server.poll_timeout(), Some(start + HOUR));
     }
 
     #[test]

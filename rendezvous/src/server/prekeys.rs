@@ -95,7 +95,7 @@ impl Server {
 
     /// The connection's device, which belongs to an account. The store looks again: the device may
     /// have been taken off the account's list since.
-    fn own_device(&self, asker: Asker) -> Result<DeviceKey, ErrorReply> {
+    pub(super) fn own_device(&self, asker: Asker) -> Result<DeviceKey, ErrorReply> {
         self.identity(asker)?;
         self.device(asker)
     }

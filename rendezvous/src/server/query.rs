@@ -6,11 +6,12 @@
 //! | `registrations.rs` | what lets somebody in, and what became of it |
 //! | `logins.rs` | from where, how, and what they are judged by |
 //! | `changes.rs` | of accounts and their devices |
-//! | `contacts.rs`, `prekeys.rs` | the same, of those |
+//! | `contacts.rs`, `mailboxes.rs`, `prekeys.rs` | the same, of those |
 
 mod changes;
 mod contacts;
 mod logins;
+mod mailboxes;
 mod prekeys;
 mod registrations;
 
@@ -19,7 +20,9 @@ use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
+use parlor_common::wire::rendezvous::{
+    Held, KnownContact, PrekeysHeld, PrekeysKept, Started, WaitingEnvelope,
+};
 
 pub use self::changes::{
     Deleted, KnownDevice, ListChange, NamedDevice, PasswordChange, Rekey, Tidied, Tidying,
@@ -28,6 +31,7 @@ pub use self::contacts::{
     Answering, Asking, Blocking, ContactAsked, ListVersions, MutualContact, MutualContacts,
 };
 pub use self::logins::{Account, Credentials, LoginAttempt, LoginStart, Origin, Way};
+pub use self::mailboxes::{EnvelopesPosted, Posting, Share};
 pub use self::prekeys::{BundlesAsked, PrekeysPut, Taking};
 pub use self::registrations::{
     Admission, CodeAsking, Creation, EmailCodeAsked, EmailCodeTried, InvitationMade, NewAccount,
@@ -157,6 +161,24 @@ pub enum Query {
         /// Which.
         ids: Vec<u64>,
     },
+    /// Hold envelopes for a device of a mutual contact, within the bounds that there are, all of
+    /// them or none.
+    /// [`Answer::Posted`].
+    PostEnvelopes(Box<EnvelopesPosted>),
+    /// The oldest envelopes of a device: as many as one reply takes. [`Answer::Envelopes`].
+    Envelopes {
+        /// Whose.
+        of: DeviceKey,
+        /// Only those with a greater number.
+        after: u64,
+    },
+    /// Erase envelopes, the device's own only. [`Answer::Forgotten`].
+    ForgetEnvelopes {
+        /// Whose.
+        of: DeviceKey,
+        /// Which.
+        ids: Vec<u64>,
+    },
     /// Keep prekeys of a device: the signed pair in place of the one before, one-time pairs beside
     /// those that are there. A one-time pair is known by its id: one that is kept, or that has
     /// left already, stays as it is. Beyond what is kept for a device the oldest go.
@@ -244,6 +266,9 @@ pub enum Query {
     },
     /// Remove what has had its time. [`Answer::Tidied`].
     Tidy(Box<Tidying>),
+    /// Overwrite what is left in the files of envelopes that were erased, once everything else is
+    /// answered. [`Answer::Scrubbed`].
+    Scrub,
 }
 
 impl Query {
@@ -267,6 +292,8 @@ impl Query {
             | Self::Block { .. }
             | Self::Unblock { .. }
             | Self::ForgetHeld { .. }
+            | Self::PostEnvelopes(_)
+            | Self::ForgetEnvelopes { .. }
             | Self::PutPrekeys(_)
             | Self::TakeBundles(_)
             | Self::DeviceStart { .. }
@@ -283,13 +310,15 @@ impl Query {
             | Self::MutualContacts { .. }
             | Self::AreMutual { .. }
             | Self::Held { .. }
+            | Self::Envelopes { .. }
             | Self::CountPrekeys { .. }
             | Self::Users { .. }
             | Self::User { .. }
             | Self::CountAccounts
             | Self::Invitations { .. }
             | Self::AuditAfter { .. }
-            | Self::AuditNewest { .. } => false,
+            | Self::AuditNewest { .. }
+            | Self::Scrub => false,
         }
     }
 }
@@ -343,6 +372,10 @@ pub enum Answer {
     Held(Vec<Held>),
     /// They are forgotten.
     Forgotten,
+    /// What became of the envelopes.
+    Posted(Posting),
+    /// The envelopes.
+    Envelopes(Vec<WaitingEnvelope>),
     /// What is kept now; nothing if the device belongs to no account any more.
     PrekeysKept(Option<PrekeysKept>),
     /// What there is; nothing if the device belongs to no account any more.
@@ -371,6 +404,8 @@ pub enum Answer {
     InvitationRevoked(bool),
     /// What had its time is removed.
     Tidied(Tidied),
+    /// It is done, as far as it could be now.
+    Scrubbed,
     /// The database cannot answer now; nothing was changed.
     Unavailable,
 }

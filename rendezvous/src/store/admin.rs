@@ -77,5 +77,6 @@ pub(super) fn tidy(db: &dyn Interfaces, tidying: &Tidying) -> Result<Tidied, Que
     };
     let invitations = db.forget_invitations(tidying.at - EXPIRED_INVITATIONS_KEPT)?;
     db.forget_email_codes(tidying.at)?;
-    Ok(Tidied { audit_rows, invitations })
+    let envelopes = db.expire_envelopes(tidying.envelopes_before, tidying.at)?;
+    Ok(Tidied { audit_rows, invitations, envelopes })
 }

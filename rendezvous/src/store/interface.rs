@@ -12,7 +12,9 @@ use parlor_common::device_list::{ListHash, SignedDeviceList, VerifiedDeviceList}
 use parlor_common::id::{DeviceId, Username};
 use parlor_common::identity::DeviceKey;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{Held, KnownContact, PrekeysHeld, PrekeysKept, Started};
+use parlor_common::wire::rendezvous::{
+    Held, KnownContact, PrekeysHeld, PrekeysKept, Started, WaitingEnvelope,
+};
 use thiserror::Error;
 
 use crate::admin::{KnownInvitation, User, UserLine};
@@ -23,8 +25,9 @@ use crate::guard::Tries;
 use crate::invitation::{InvitationHash, InvitationId};
 use crate::server::{
     Account, Answer, Answering, Asking, Blocking, BundlesAsked, ContactAsked, Creation,
-    Credentials, EmailCodeAsked, EmailCodeTried, InvitationMade, KnownDevice, MutualContacts,
-    NamedDevice, NewAccount, PasswordChange, PrekeysPut, Query, QueryId, Rekey, Taking,
+    Credentials, EmailCodeAsked, EmailCodeTried, EnvelopesPosted, InvitationMade, KnownDevice,
+    MutualContacts, NamedDevice, NewAccount, PasswordChange, Posting, PrekeysPut, Query, QueryId,
+    Rekey, Taking,
 };
 
 /// Why a query was not answered.
@@ -67,6 +70,11 @@ pub trait Database: fmt::Debug + Send {
         run: Run,
     ) -> Result<Vec<(QueryId, Answer)>, DatabaseError>;
 
+    /// Makes sure, as far as it can now, that nothing can be read any more of envelopes that were
+    /// erased, by somebody either who has the database's files. Nobody is served meanwhile, so what
+    /// stands in its way is left for the next time.
+    fn scrub(&mut self) -> Result<(), DatabaseError>;
+
     /// Keeps a note under a name of its own, in place of the one before.
     fn put_note(&self, name: &str, value: &str) -> Result<(), DatabaseError>;
 
@@ -85,6 +93,7 @@ pub trait Interfaces:
     + Contacts
     + Blocks
     + HeldItems
+    + Mailboxes
     + Audit
     + Guard
 {
@@ -100,6 +109,7 @@ impl<T> Interfaces for T where
         + Contacts
         + Blocks
         + HeldItems
+        + Mailboxes
         + Audit
         + Guard
 {
@@ -225,6 +235,26 @@ pub trait HeldItems {
 
     /// Forgets items, the account's own only.
     fn forget_held(&self, of: &Username, ids: &[u64]) -> Result<(), QueryError>;
+}
+
+/// Envelopes that wait for devices until those have saved them. Who sent one is not kept. They go
+/// with their device, with their account, and with their account's key.
+pub trait Mailboxes {
+    /// Holds envelopes for a device of a mutual contact, in their order, if there is room for all of
+    /// them in the contact's mailbox, in the sender's part of it and in the sender's day; none, if
+    /// the contact has blocked the sender.
+    fn post(&self, posted: &EnvelopesPosted) -> Result<Posting, QueryError>;
+
+    /// The oldest envelopes of a device with a number greater than `after`: as many as one reply
+    /// takes, one at least if there is one.
+    fn envelopes(&self, of: &DeviceKey, after: u64) -> Result<Vec<WaitingEnvelope>, QueryError>;
+
+    /// Erases envelopes, the device's own only.
+    fn forget_envelopes(&self, of: &DeviceKey, ids: &[u64]) -> Result<(), QueryError>;
+
+    /// Erases what was posted before `before`, and counts of what was posted in a day that is over
+    /// at `at`. Returns how many envelopes.
+    fn expire_envelopes(&self, before: Timestamp, at: Timestamp) -> Result<u64, QueryError>;
 }
 
 /// The audit trail: rows are only ever added at its end, each after its predecessor, and removed

@@ -8,6 +8,7 @@ mod day;
 mod email_codes;
 mod held;
 mod invitations;
+mod mailboxes;
 mod prekeys;
 mod schema;
 mod soundness;
@@ -17,7 +18,9 @@ mod users;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+};
 use thiserror::Error;
 
 pub use self::schema::MigrateError;
@@ -28,12 +31,14 @@ use crate::server::{Answer, Query, QueryId};
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// As many statements are kept prepared as there are.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 160;
 
 /// The database.
 #[derive(Debug)]
 pub struct Sqlite {
     pub(crate) connection: Connection,
+    /// Rows that had changed when it was scrubbed.
+    scrubbed_at: Option<u64>,
 }
 
 /// The tables, within a transaction.
@@ -96,10 +101,23 @@ impl Sqlite {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "secure_delete", true)?;
         soundness::check_pages(&connection)?;
         schema::migrate(&mut connection)?;
         soundness::check_tables(&connection)?;
-        Ok(Self { connection })
+        Ok(Self { connection, scrubbed_at: None })
+    }
+
+    /// Writes the rows of mailboxes anew, and empties the write-ahead log. Returns whether nobody
+    /// held the log.
+    fn scrub_at_once(&mut self) -> rusqlite::Result<bool> {
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        mailboxes::write_anew(&transaction)?;
+        transaction.commit()?;
+        let empty = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: bool = self.connection.query_row(empty, [], |row| row.get(0))?;
+        Ok(!busy)
     }
 }
 
@@ -119,6 +137,23 @@ impl Database for Sqlite {
         }
         transaction.commit()?;
         Ok(answers)
+    }
+
+    fn scrub(&mut self) -> Result<(), DatabaseError> {
+        if self.scrubbed_at == Some(self.connection.total_changes()) {
+            return Ok(());
+        }
+        // Nobody is served meanwhile: who reads is not waited for, but comes back to the next time.
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let scrubbed = self.scrub_at_once();
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        match scrubbed {
+            Ok(true) => self.scrubbed_at = Some(self.connection.total_changes()),
+            Ok(false) => {}
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     fn put_note(&self, name: &str, value: &str) -> Result<(), DatabaseError> {

@@ -8,9 +8,10 @@ use parlor_common::device_list::{DeviceList, VerifiedDeviceList};
 use parlor_common::id::DeviceId;
 use parlor_common::prekey::PrekeyUse;
 use parlor_common::time::Timestamp;
-use parlor_common::wire::rendezvous::{Argon2Params, HeldKind};
+use parlor_common::wire::rendezvous::{Argon2Params, HeldKind, WaitingEnvelope};
 
 use super::{Database, Store};
+use crate::admin::Waiting;
 use crate::audit::{AuditEvent, Chain, Entry};
 use crate::bucket::Rate;
 use crate::email::EmailCodeHash;
@@ -20,9 +21,9 @@ use crate::opaque::{CredentialId, Record};
 use crate::server::testing::{account, card, entry, first_list, name, prekey, secret, verified};
 use crate::server::{
     Admission, Answer, Answering, Asking, Blocking, BundlesAsked, CodeAsking, ContactAsked,
-    Creation, EmailCodeAsked, EmailCodeTried, InvitationMade, ListChange, LoginAttempt, LoginStart,
-    NewAccount, Origin, PasswordChange, PrekeysPut, Query, QueryId, RegistrationStart, Rekey,
-    Source, Taking, Way,
+    Creation, EmailCodeAsked, EmailCodeTried, EnvelopesPosted, InvitationMade, ListChange,
+    LoginAttempt, LoginStart, NewAccount, Origin, PasswordChange, Posting, PrekeysPut, Query,
+    QueryId, RegistrationStart, Rekey, Share, Source, Taking, Way,
 };
 
 /// Connections that work at the same time.
@@ -38,7 +39,7 @@ type Test<'a, D> = &'a dyn Fn(Open<'_, D>);
 
 /// Runs everything, each test on a place of its own.
 pub(super) fn passes<D: Database>(mut with_place: impl FnMut(Test<'_, D>)) {
-    let tests: [Test<'_, D>; 14] = [
+    let tests: [Test<'_, D>; 18] = [
         &a_name_and_a_device_are_given_out_once,
         &a_deleted_name_is_not_given_out_again,
         &a_new_password_leaves_nothing_of_the_old_one,
@@ -47,6 +48,10 @@ pub(super) fn passes<D: Database>(mut with_place: impl FnMut(Test<'_, D>)) {
         &a_one_time_pair_leaves_once,
         &two_who_ask_each_other_at_once_become_contacts,
         &what_a_blocked_account_sends_is_not_held,
+        &envelopes_are_numbered_once_and_wait_until_they_are_forgotten,
+        &a_mailbox_takes_as_much_as_it_may_and_no_more,
+        &a_sender_posts_so_much_in_a_day,
+        &what_waits_goes_with_its_device_and_its_account_s_key,
         &an_invitation_lets_in_as_many_as_it_says,
         &a_mailed_code_lets_in_once,
         &so_many_mails_leave_and_no_more,
@@ -328,6 +333,146 @@ fn what_a_blocked_account_sends_is_not_held<D: Database>(open: Open<'_, D>) {
     assert!(!are_mutual(open, "alice", "bob"));
     ask(&mut store, unblock);
     assert!(are_mutual(open, "alice", "bob"));
+}
+
+/// Alice (device 1), and as many others (devices from 50 on) as there are threads, her contacts.
+fn with_contacts<D: Database>(open: Open<'_, D>) {
+    let mut store = open();
+    create(&mut store, "alice", 1);
+    for number in 0..THREADS {
+        let (of, device) = (format!("user{number}"), 50 + number);
+        create(&mut store, &of, device);
+        ask(&mut store, || contact_asked((&of, device), "alice"));
+        ask(&mut store, || contact_asked(("alice", 1), &of));
+    }
+}
+
+/// What becomes of two envelopes for alice, each of 500 bytes of the sender's number.
+fn post<D: Database>(store: &mut Store<D>, from: u8, at: Timestamp, limits: Limits) -> Posting {
+    let posted = || EnvelopesPosted {
+        from: name(&format!("user{from}")),
+        to: name("alice"),
+        device: DeviceId::of(&secret(1).public()),
+        share: Share([from; 32]),
+        envelopes: vec![vec![from; 500]; 2],
+        at,
+        limits: limits.of_mailboxes(),
+    };
+    let answer = ask(store, || Query::PostEnvelopes(Box::new(posted())));
+    let Answer::Posted(posting) = answer else { panic!("{answer:?}") };
+    posting
+}
+
+fn envelopes_after<D: Database>(store: &mut Store<D>, after: u64) -> Vec<WaitingEnvelope> {
+    let answer = ask(store, || Query::Envelopes { of: secret(1).public(), after });
+    let Answer::Envelopes(envelopes) = answer else { panic!("{answer:?}") };
+    envelopes
+}
+
+/// What of the mailbox of alice counts.
+fn counted<D: Database>(store: &mut Store<D>) -> Waiting {
+    let answer = ask(store, || Query::User { name: name("alice"), at: NOW });
+    let Answer::User(Some(user)) = answer else { panic!("{answer:?}") };
+    user.mailbox
+}
+
+fn envelopes_are_numbered_once_and_wait_until_they_are_forgotten<D: Database>(open: Open<'_, D>) {
+    const POSTS: u8 = 10;
+    let all = 2 * usize::from(POSTS) * usize::from(THREADS);
+    with_contacts(open);
+    let held = Posting::Held(secret(1).public());
+    let posted = at_once(open, |number, store| {
+        (0..POSTS).all(|_| post(store, number, NOW, Limits::default()) == held)
+    });
+    assert_eq!(count(&posted, &true), posted.len());
+    let mut store = open();
+    let waiting = envelopes_after(&mut store, 0);
+    assert_eq!(waiting.len(), all);
+    assert!(waiting.is_sorted_by(|a, b| a.id < b.id));
+    // Nobody's stand between two that were posted together.
+    for pair in waiting.chunks(2) {
+        assert_eq!((pair[1].id, &pair[1].envelope), (pair[0].id + 1, &pair[0].envelope));
+    }
+    assert_eq!(envelopes_after(&mut store, waiting[9].id), waiting[10..]);
+    let ids: Vec<u64> = waiting.iter().map(|it| it.id).collect();
+    let forget = |store: &mut Store<D>, device: u8, ids: &[u64]| {
+        let query = || Query::ForgetEnvelopes { of: secret(device).public(), ids: ids.to_vec() };
+        assert!(matches!(ask(store, query), Answer::Forgotten));
+    };
+    forget(&mut store, 50, &ids);
+    assert_eq!(envelopes_after(&mut store, 0).len(), all);
+    at_once(open, |_, store| forget(store, 1, &ids[1..]));
+    assert_eq!(envelopes_after(&mut store, 0), waiting[..1]);
+    assert_eq!(counted(&mut store), Waiting { messages: 1, bytes: 500 });
+    forget(&mut store, 1, &ids);
+    assert_eq!(counted(&mut store), Waiting::default());
+    post(&mut store, 0, NOW, Limits::default());
+    assert!(envelopes_after(&mut store, 0)[0].id > *ids.last().unwrap());
+}
+
+fn a_mailbox_takes_as_much_as_it_may_and_no_more<D: Database>(open: Open<'_, D>) {
+    with_contacts(open);
+    let limits =
+        Limits { mailbox_messages: 40, mailbox_messages_per_sender: 11, ..Limits::default() };
+    let posted = at_once(open, |number, store| {
+        (0..10).map(|_| post(store, number, NOW, limits)).collect::<Vec<_>>()
+    });
+    for of_sender in &posted {
+        assert!(count(of_sender, &Posting::Held(secret(1).public())) <= 5);
+        assert!(count(of_sender, &Posting::Full) + count(of_sender, &Posting::ShareFull) >= 5);
+    }
+    let posted: Vec<Posting> = posted.into_iter().flatten().collect();
+    assert_eq!(count(&posted, &Posting::Held(secret(1).public())), 20);
+    assert_eq!(counted(&mut open()), Waiting { messages: 40, bytes: 20_000 });
+}
+
+fn a_sender_posts_so_much_in_a_day<D: Database>(open: Open<'_, D>) {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    with_contacts(open);
+    let limits = Limits { mailbox_posts_per_day: 21, ..Limits::default() };
+    let posted =
+        at_once(open, |_, store| (0..5).map(|_| post(store, 0, NOW, limits)).collect::<Vec<_>>());
+    let posted: Vec<Posting> = posted.into_iter().flatten().collect();
+    let too_many = Posting::TooMany { until: NOW + DAY };
+    assert_eq!(count(&posted, &Posting::Held(secret(1).public())), 10);
+    assert_eq!(count(&posted, &too_many), posted.len() - 10);
+    let mut store = open();
+    assert_ne!(post(&mut store, 1, NOW, limits), too_many);
+    assert_ne!(post(&mut store, 0, NOW + DAY, limits), too_many);
+}
+
+fn what_waits_goes_with_its_device_and_its_account_s_key<D: Database>(open: Open<'_, D>) {
+    with_contacts(open);
+    let mut store = open();
+    post(&mut store, 0, NOW, Limits::default());
+    let first = verified("alice", first_list("alice", 1));
+    let key = account("another key");
+    let rekeyed = first.rekeyed(key.public(), entry(1), NOW).sign(&key, None);
+    let rekeyed = rekeyed.verify(&name("alice"), &key.public()).unwrap();
+    let rekey = || Rekey {
+        after: first.mark().hash,
+        devices: rekeyed.clone(),
+        account_box: vec![1; 80].into(),
+        recovery_box: vec![1; 80].into(),
+        origin: origin(1),
+    };
+    ask(&mut store, || Query::Rekey(Box::new(rekey())));
+    assert_eq!((envelopes_after(&mut store, 0), counted(&mut store)), (vec![], Waiting::default()));
+    // The device is still there, and is written to again.
+    post(&mut store, 0, NOW, Limits::default());
+    assert_eq!(envelopes_after(&mut store, 0).len(), 2);
+    let others = rekeyed.with_device(entry(9), NOW).sign(&key, None);
+    let others = others.verify(&name("alice"), &key.public()).unwrap();
+    let alone = others.without(&[DeviceId::of(&secret(1).public())], NOW).sign(&key, None);
+    let alone = alone.verify(&name("alice"), &key.public()).unwrap();
+    for (after, devices) in [(rekeyed.mark().hash, others.clone()), (others.mark().hash, alone)] {
+        let entry = || Entry::new(AuditEvent::DeviceAdded, NOW);
+        let change = || ListChange { after, devices: devices.clone(), entry: entry() };
+        let answer = ask(&mut store, || Query::ReplaceDevices(Box::new(change())));
+        assert!(matches!(answer, Answer::Replaced(Some(_))));
+    }
+    assert_eq!((envelopes_after(&mut store, 0), counted(&mut store)), (vec![], Waiting::default()));
+    assert_eq!(post(&mut store, 0, NOW, Limits::default()), Posting::NoDevice);
 }
 
 fn an_invitation_lets_in_as_many_as_it_says<D: Database>(open: Open<'_, D>) {

@@ -7,6 +7,7 @@ use parlor::account::sealed::{self, Opener};
 use parlor::crypto::aead::{self, AeadKey};
 use parlor::crypto::padding;
 use parlor::node::content::{Content, IdRange, Lists};
+use parlor::node::record::Carrier;
 use parlor_common::Blob;
 use parlor_common::id::{Incarnation, MessageId};
 use rand::SeedableRng;
@@ -30,8 +31,11 @@ pub(super) fn content_seeds() -> Vec<Seed> {
     let [own, seen] = people::device_lists().map(|list| people::verified(&list).mark());
     let lists = Some(Lists { own, seen: Some(seen) });
     let text = "héllo\u{1b}[2J".to_owned();
-    let text = Content::Text { id: id(1), sent_at: NOW, text, lists: None };
-    let receipt = Content::Receipt { delivered: ids(), lists };
+    let (after, disappears, timer) = (Some(id(9)), Some(60), Some(60));
+    let text =
+        Content::Text { id: id(1), sent_at: NOW, text, after, disappears, timer, lists: None };
+    let receipt =
+        Content::Receipt { delivered: ids(), carrier: Some(Carrier::Mailbox), read: ids(), lists };
     let resend = Content::Resend { received: ids(), lists };
     let backwards = r#"{"v":1,"type":"receipt","delivered":[["0707070707070707",3,2]]}"#;
     vec![

@@ -13,7 +13,8 @@ use parlor_rendezvous::config::Registration;
 use parlor_rendezvous::limits::Limits;
 use parlor_rendezvous::opaque::OpaqueSetup;
 use parlor_rendezvous::server::{
-    CloseReason, ConnId, Loopback, NodeId, Output, Server, ServerParams, StreamId,
+    Answer, CloseReason, ConnId, Loopback, NodeId, Output, Query, QueryId, Server, ServerParams,
+    StreamId,
 };
 use parlor_rendezvous::store::Store;
 use parlor_rendezvous::turn::settle;
@@ -117,6 +118,16 @@ impl World {
     pub fn server(&self) -> ServerAddress {
         let at: SocketAddr = ([203, 0, 113, 1], 4433).into();
         ServerAddress { key: Some(self.server.key.public()), at: HostPort::from(at) }
+    }
+
+    /// How many envelopes wait at the rendezvous for the account of `home`.
+    pub fn waiting_envelopes(&mut self, home: &str) -> u64 {
+        let query = Query::User { name: self.name(home), at: self.date() };
+        let answers = self.server.store.answer(vec![(QueryId(0), query)]);
+        match answers.into_iter().next() {
+            Some((_, Answer::User(Some(user)))) => user.mailbox.messages,
+            answer => panic!("no such user: {answer:?}"),
+        }
     }
 
     /// Everything that the running rendezvous holds in memory and would print.

@@ -1,22 +1,28 @@
 //! Changes to messages, both directions.
 
-use parlor_common::id::{MessageId, Username};
+use std::time::Duration;
+
+use parlor_common::id::MessageId;
 use parlor_common::identity::AccountKey;
+use parlor_common::time::Timestamp;
 use rusqlite::OptionalExtension;
 
 use super::Writer;
+use super::order::last_place;
 use crate::node::record::{
-    Carrier, Direction, EnvelopeRef, MessageState, OutboxMessage, ReceivedMessage, Saved, Sealed,
+    Direction, EnvelopeRef, MessageState, Opened, OutboxMessage, ReceivedMessage, Saved,
 };
 use crate::store::columns::Millis;
 use crate::store::read::message_id;
 
 impl Writer<'_> {
     pub(super) fn queue(&mut self, message: &OutboxMessage) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO messages \
-                   (person, direction, incarnation, number, text, sent_at, state) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let sql = "INSERT INTO messages (id, person, direction, incarnation, number, text, \
+                   sent_at, state, place, expires_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        let row = self.next_row()?;
         let params = (
+            row,
             self.person(&message.to)?,
             Direction::Out,
             self.incarnation(self.own, message.id.incarnation())?,
@@ -24,73 +30,94 @@ impl Writer<'_> {
             &message.text,
             Millis(message.sent_at),
             message.state,
+            last_place(row),
+            expiry(message.sent_at, message.disappears),
         );
         self.run(sql, params)?;
-        let sql = "INSERT INTO outbox VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT INTO outbox (message, account_key, device, session, envelope, \
+                   after_incarnation, after_number, disappears) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let key = message.account_key.as_ref().map(AccountKey::as_bytes);
         let sealed = message.sealed.as_ref();
         let params = (
-            self.db.last_insert_rowid(),
+            row,
             key,
             sealed.map(|sealed| sealed.device.0),
             sealed.map(|sealed| sealed.session.0),
             sealed.map(|sealed| &sealed.envelope),
+            message.after.map(|after| after.incarnation().0),
+            message.after.map(|after| after.number().cast_signed()),
+            message.disappears,
         );
         self.run(sql, params).map(drop)
     }
 
-    pub(super) fn seal(&mut self, id: MessageId, sealed: &Sealed) -> rusqlite::Result<()> {
-        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
-        // A message that was acknowledged meanwhile is not in the outbox, and stays so.
-        let sql = "UPDATE outbox SET device = ?2, session = ?3, envelope = ?4 WHERE message = ?1";
-        self.run(sql, (row, sealed.device.0, sealed.session.0, &sealed.envelope)).map(drop)
-    }
-
-    pub(super) fn set_state(
-        &mut self,
-        id: MessageId,
-        state: MessageState,
-        carrier: Option<Carrier>,
-    ) -> rusqlite::Result<()> {
-        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
-        let forward = "UPDATE messages SET state = ?2, carrier = coalesce(?3, carrier) \
-                       WHERE id = ?1 AND state <= ?2";
-        self.run(forward, (row, state, carrier))?;
-        match state {
-            MessageState::Queued | MessageState::Sent => Ok(()),
-            MessageState::Delivered | MessageState::Read | MessageState::Failed => {
-                self.run("DELETE FROM outbox WHERE message = ?1", [row]).map(drop)
-            }
-        }
-    }
-
     pub(super) fn receive(&mut self, message: &ReceivedMessage) -> rusqlite::Result<Saved> {
-        let sql = "INSERT INTO messages (person, direction, incarnation, number, text, sent_at, \
-                   received_at, state, carrier) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
-                   ON CONFLICT (incarnation, number) DO NOTHING";
+        if let Some(row) = self.known(message.account_key, message.id)? {
+            // The same message in another envelope, which may come again too.
+            self.put_opened(&message.envelope, Some(row))?;
+            return Ok(Saved::Received(None));
+        }
+        let row = self.insert(message)?;
+        self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
+        self.put_opened(&message.envelope, Some(row))?;
+        Ok(Saved::Received(Some(row)))
+    }
+
+    fn insert(&mut self, message: &ReceivedMessage) -> rusqlite::Result<i64> {
+        let sql = "INSERT INTO messages (id, person, direction, incarnation, number, text, \
+                   sent_at, received_at, state, carrier, place, expires_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let (row, person) = (self.next_row()?, self.person(&message.from)?);
+        let incarnation = self.incarnation(message.account_key, message.id.incarnation())?;
+        let number = message.id.number().cast_signed();
+        self.put_order(person, message.account_key, message.id, message.after)?;
         let params = (
-            self.person(&message.from)?,
+            row,
+            person,
             Direction::In,
-            self.incarnation(message.account_key, message.id.incarnation())?,
-            message.id.number().cast_signed(),
+            incarnation,
+            number,
             &message.text,
             Millis(message.sent_at),
             Millis(message.received_at),
             MessageState::Delivered,
             message.carrier,
+            self.place(person, incarnation, number, row)?,
+            expiry(message.received_at, message.disappears),
         );
-        let new = (self.run(sql, params)? > 0).then(|| self.db.last_insert_rowid());
-        if let Some(row) = new {
-            self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
-            self.put_opened(&message.envelope, row)?;
-        } else if let Some(row) = self.known(message.account_key, message.id)? {
-            // The same message in another envelope, which may come again too.
-            self.put_opened(&message.envelope, row)?;
-        }
-        Ok(Saved::Received(new))
+        self.run(sql, params)?;
+        Ok(row)
     }
 
-    fn put_opened(&mut self, envelope: &EnvelopeRef, row: i64) -> rusqlite::Result<()> {
+    /// The row of the next message.
+    pub(super) fn next_row(&self) -> rusqlite::Result<i64> {
+        let last: Option<i64> = self
+            .db
+            .prepare_cached("SELECT max(id) FROM messages")?
+            .query_row([], |row| row.get(0))?;
+        Ok(last.unwrap_or(0).saturating_add(1))
+    }
+
+    /// Erases the texts of messages whose time is over. That they were there stays known.
+    pub(super) fn erase_expired(&self, at: Timestamp) -> rusqlite::Result<Saved> {
+        let due = "SELECT id FROM messages WHERE expires_at <= ?1";
+        let waiting = format!("DELETE FROM outbox WHERE message IN ({due})");
+        self.run(&waiting, [Millis(at)])?;
+        let unprinted = format!("DELETE FROM unprinted WHERE message IN ({due})");
+        self.run(&unprinted, [Millis(at)])?;
+        let erase = "UPDATE messages SET text = '', expires_at = NULL WHERE expires_at <= ?1";
+        self.run(erase, [Millis(at)])?;
+        let next = "SELECT min(expires_at) FROM messages WHERE expires_at IS NOT NULL";
+        let next: Option<Millis> = self.db.prepare_cached(next)?.query_row([], |row| row.get(0))?;
+        Ok(Saved::NextExpiry(next.map(|Millis(at)| at)))
+    }
+
+    pub(super) fn put_opened(
+        &mut self,
+        envelope: &EnvelopeRef,
+        row: Option<i64>,
+    ) -> rusqlite::Result<()> {
         let sql = "INSERT INTO opened VALUES (?1, ?2, ?3, ?4, ?5) \
                    ON CONFLICT DO UPDATE SET message = excluded.message, tag = excluded.tag";
         let session = self.session(envelope.session)?;
@@ -100,29 +127,17 @@ impl Writer<'_> {
 
     pub(super) fn find_opened(&self, envelope: &EnvelopeRef) -> rusqlite::Result<Saved> {
         let sql = "SELECT i.incarnation, m.number FROM session_ids s \
-                   JOIN opened o ON o.session = s.id JOIN messages m ON m.id = o.message \
-                   JOIN incarnations i ON i.id = m.incarnation \
+                   JOIN opened o ON o.session = s.id LEFT JOIN messages m ON m.id = o.message \
+                   LEFT JOIN incarnations i ON i.id = m.incarnation \
                    WHERE s.session = ?1 AND o.chain = ?2 AND o.number = ?3 AND o.tag = ?4";
         let mut query = self.db.prepare_cached(sql)?;
         let EnvelopeRef { session, chain, number, tag } = envelope;
         let params = (session.0, chain.0, number, tag);
-        let id = query.query_row(params, |row| message_id(row, 0, 1)).optional()?;
-        Ok(Saved::Opened(id))
-    }
-
-    pub(super) fn find_last_received(
-        &self,
-        from: &Username,
-        limit: u32,
-    ) -> rusqlite::Result<Saved> {
-        let sql = "SELECT i.incarnation, m.number FROM messages m \
-                   JOIN incarnations i ON i.id = m.incarnation \
-                   WHERE m.person = (SELECT id FROM people WHERE name = ?1) \
-                   AND m.direction = ?2 ORDER BY m.id DESC LIMIT ?3";
-        let mut query = self.db.prepare_cached(sql)?;
-        let params = (from.as_str(), Direction::In, limit);
-        let ids = query.query_map(params, |row| message_id(row, 0, 1))?;
-        Ok(Saved::LastReceived(ids.collect::<rusqlite::Result<_>>()?))
+        let found = query.query_row(params, |row| match row.get::<_, Option<[u8; 8]>>(0)? {
+            Some(_) => message_id(row, 0, 1).map(Opened::Message),
+            None => Ok(Opened::Other),
+        });
+        Ok(Saved::Opened(found.optional()?.unwrap_or(Opened::Unknown)))
     }
 
     pub(super) fn mark_printed(&self, rows: &[i64]) -> rusqlite::Result<()> {
@@ -131,11 +146,20 @@ impl Writer<'_> {
     }
 
     /// The row of a message, if there is one.
-    fn known(&mut self, writer: AccountKey, id: MessageId) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn known(
+        &mut self,
+        writer: AccountKey,
+        id: MessageId,
+    ) -> rusqlite::Result<Option<i64>> {
         let incarnation = self.incarnation(writer, id.incarnation())?;
         let sql = "SELECT id FROM messages WHERE incarnation = ?1 AND number = ?2";
         self.find(sql, (incarnation, id.number().cast_signed()))
     }
+}
+
+/// When a message is erased that was there from `since` on.
+fn expiry(since: Timestamp, disappears: Option<u32>) -> Option<Millis> {
+    disappears.map(|seconds| Millis(since + Duration::from_secs(seconds.into())))
 }
 
 #[cfg(test)]
@@ -148,20 +172,6 @@ mod tests {
     use crate::store::fixture::{
         account, answer, envelope, id, name, queue, queued, receive, received, sealed, store,
     };
-
-    fn set(store: &mut Store, state: MessageState, carrier: Option<Carrier>) {
-        store.commit(&[Change::SetMessageState(id(1, 1), state, carrier)]).unwrap();
-    }
-
-    fn state(store: &Store) -> (MessageState, Option<Carrier>) {
-        let message = store.reader().message(id(1, 1)).unwrap().unwrap();
-        (message.state, message.carrier)
-    }
-
-    fn envelopes(store: &Store) -> i64 {
-        let sql = "SELECT count(*) FROM outbox WHERE envelope IS NOT NULL";
-        store.reader().db.query_one(sql, [], |row| row.get(0)).unwrap()
-    }
 
     #[test]
     fn a_message_is_stored_once_for_its_writer_and_id_for_ever() {
@@ -209,48 +219,46 @@ mod tests {
         store.commit(&[gone]).unwrap();
 
         let find = |store: &mut Store, envelope| answer(store, Change::FindOpened(envelope));
-        let known = Saved::Opened(Some(id(2, 1)));
+        let known = Saved::Opened(Opened::Message(id(2, 1)));
         assert_eq!(find(&mut store, received(1).envelope), known);
         assert_eq!(find(&mut store, again.envelope), known);
-        assert_eq!(find(&mut store, received(2).envelope), Saved::Opened(None));
+        assert_eq!(find(&mut store, received(2).envelope), Saved::Opened(Opened::Unknown));
         let unknown = EnvelopeRef { session: SessionId([5; 16]), ..envelope(1) };
-        assert_eq!(find(&mut store, unknown), Saved::Opened(None));
+        assert_eq!(find(&mut store, unknown), Saved::Opened(Opened::Unknown));
     }
 
     #[test]
-    fn states_never_go_backwards() {
+    fn an_envelope_without_a_message_is_known_while_its_session_is() {
         let mut store = store();
-        store.commit(&[queue(queued(1))]).unwrap();
-        assert_eq!(state(&store), (MessageState::Queued, None));
-        set(&mut store, MessageState::Delivered, Some(Carrier::Direct));
-        let delivered = (MessageState::Delivered, Some(Carrier::Direct));
-        for earlier in [MessageState::Queued, MessageState::Sent, MessageState::Failed] {
-            set(&mut store, earlier, None);
-            assert_eq!(state(&store), delivered);
-        }
-        set(&mut store, MessageState::Read, None);
-        assert_eq!(state(&store), (MessageState::Read, Some(Carrier::Direct)));
+        let (device, session) = (sealed(0).device, envelope(0).session);
+        store.commit(&[Change::RememberOpened(envelope(3)), receive(received(4))]).unwrap();
+        let find = |store: &mut Store, number| answer(store, Change::FindOpened(envelope(number)));
+        assert_eq!(find(&mut store, 3), Saved::Opened(Opened::Other));
+        store.commit(&[Change::RemoveSession(device, session)]).unwrap();
+        assert_eq!(find(&mut store, 3), Saved::Opened(Opened::Unknown));
+        assert_eq!(find(&mut store, 4), Saved::Opened(Opened::Message(id(2, 4))));
     }
 
     #[test]
-    fn a_message_that_was_given_up_and_is_acknowledged_was_delivered() {
+    fn what_disappears_is_gone_after_its_time_and_stays_known() {
         let mut store = store();
-        store.commit(&[queue(queued(1))]).unwrap();
-        set(&mut store, MessageState::Failed, None);
-        set(&mut store, MessageState::Delivered, Some(Carrier::Direct));
-        assert_eq!(state(&store).0, MessageState::Delivered);
-    }
-
-    #[test]
-    fn delivery_erases_the_sealed_form_and_nothing_brings_it_back() {
-        let mut store = store();
-        store.commit(&[queue(queued(1)), Change::SealMessage(id(1, 1), sealed(1))]).unwrap();
-        set(&mut store, MessageState::Sent, Some(Carrier::Direct));
-        assert_eq!(envelopes(&store), 1);
-        set(&mut store, MessageState::Delivered, Some(Carrier::Direct));
-        assert_eq!(envelopes(&store), 0);
-        store.commit(&[Change::SealMessage(id(1, 1), sealed(2))]).unwrap();
-        assert_eq!(envelopes(&store), 0);
+        let short = ReceivedMessage { disappears: Some(1), ..received(1) };
+        let long = OutboxMessage { disappears: Some(5), ..queued(1) };
+        store.commit(&[receive(short.clone()), queue(long), receive(received(2))]).unwrap();
+        let at = Timestamp::from_millis;
+        assert_eq!(store.reader().next_expiry().unwrap(), Some(at(1060)));
+        assert_eq!(store.load().unwrap().outbox[0].disappears, Some(5));
+        let next = answer(&mut store, Change::EraseExpired(at(1060)));
+        assert_eq!(next, Saved::NextExpiry(Some(at(5101))));
+        let texts = |store: &Store| -> Vec<String> {
+            let history = store.reader().history(&name("bob"), 50, None).unwrap();
+            history.into_iter().map(|message| message.text).collect()
+        };
+        assert_eq!(texts(&store), ["out 1", "in 2"]);
+        assert_eq!(answer(&mut store, receive(short)), Saved::Received(None));
+        let next = answer(&mut store, Change::EraseExpired(at(u64::MAX >> 1)));
+        assert_eq!((next, texts(&store)), (Saved::NextExpiry(None), vec!["in 2".to_owned()]));
+        assert!(store.load().unwrap().outbox.is_empty());
     }
 
     #[test]
@@ -258,13 +266,13 @@ mod tests {
         let mut store = store();
         let mut odd = received(1);
         odd.id = id(0xff, u64::MAX);
-        odd.sent_at = parlor_common::time::Timestamp::from_millis(u64::MAX);
+        odd.sent_at = Timestamp::from_millis(u64::MAX);
         odd.text = "a\0b'); DROP TABLE messages; --".to_owned();
         odd.envelope.number = u32::MAX;
         answer(&mut store, receive(odd.clone()));
         let found = store.reader().message(odd.id).unwrap().unwrap();
         assert_eq!((found.id, found.sent_at, found.text), (odd.id, odd.sent_at, odd.text));
         let found = answer(&mut store, Change::FindOpened(odd.envelope));
-        assert_eq!(found, Saved::Opened(Some(odd.id)));
+        assert_eq!(found, Saved::Opened(Opened::Message(odd.id)));
     }
 }

@@ -4,7 +4,7 @@ use parlor_common::device_list::SignedDeviceList;
 use rusqlite::OptionalExtension;
 
 use super::Writer;
-use crate::node::record::MessageState;
+use crate::node::record::{FailReason, MessageState};
 use crate::store::columns::Json;
 
 impl Writer<'_> {
@@ -29,9 +29,9 @@ impl Writer<'_> {
         self.run(identity, (new.as_bytes(), Json(&devices)))?;
         self.own = new;
         self.incarnations.clear();
-        let failed = "UPDATE messages SET state = ?1 \
+        let failed = "UPDATE messages SET state = ?1, reason = ?2 \
                       WHERE id IN (SELECT message FROM outbox WHERE envelope IS NOT NULL)";
-        self.run(failed, [MessageState::Failed])?;
+        self.run(failed, (MessageState::Failed, FailReason::OwnKeyChanged))?;
         self.run("DELETE FROM outbox WHERE envelope IS NOT NULL", [])?;
         self.run("DELETE FROM sessions", [])?;
         self.forget_rekeying()

@@ -90,6 +90,8 @@ pub struct Tidying {
     pub at: Timestamp,
     /// Rows of the audit trail that are older go; absent: none.
     pub audit_before: Option<Timestamp>,
+    /// Envelopes that were posted earlier go.
+    pub envelopes_before: Timestamp,
 }
 
 /// What was removed.
@@ -99,4 +101,6 @@ pub struct Tidied {
     pub audit_rows: u64,
     /// Invitations.
     pub invitations: u64,
+    /// Envelopes that nobody fetched.
+    pub envelopes: u64,
 }

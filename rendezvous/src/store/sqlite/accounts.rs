@@ -8,7 +8,7 @@ use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Argon2Params, Started};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{QueryError, Tables, loaded, stored};
+use super::{QueryError, Tables, loaded, mailboxes, stored};
 use crate::opaque::{CredentialId, Record};
 use crate::server::{
     Account, Admission, Creation, Credentials, KnownDevice, NamedDevice, NewAccount,
@@ -345,6 +345,10 @@ fn replace_key(db: &Connection, rekey: &Rekey) -> Result<Option<Vec<DeviceKey>>,
         )?;
         let (key, name) = (list.account_key.as_bytes(), list.name.as_str());
         statement.execute(params![name, key, rekey.account_box.0, rekey.recovery_box.0])?;
+        // What waits was sealed for the key before, which the sender's client says itself.
+        if let Some(account) = find(db, &list.name)? {
+            mailboxes::empty(db, account.id)?;
+        }
     }
     Ok(left)
 }

@@ -161,7 +161,8 @@ mod tests {
     }
 
     fn cut_before(store: &mut Store, before: u64) -> u64 {
-        let tidying = Tidying { at: at(1_000), audit_before: Some(at(before)) };
+        let (audit_before, envelopes_before) = (Some(at(before)), at(0));
+        let tidying = Tidying { at: at(1_000), audit_before, envelopes_before };
         let answer = ask(store, Query::Tidy(Box::new(tidying)));
         let Answer::Tidied(tidied) = answer else { panic!("{answer:?}") };
         tidied.audit_rows

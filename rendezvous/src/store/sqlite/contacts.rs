@@ -263,7 +263,12 @@ pub(super) fn remove(
     Ok(was_mutual.then_some(own.list_version))
 }
 
-fn both_hold(db: &Connection, one: AccountId, other: AccountId) -> Result<bool, QueryError> {
+/// Whether two are mutual contacts, blocked or not.
+pub(super) fn both_hold(
+    db: &Connection,
+    one: AccountId,
+    other: AccountId,
+) -> Result<bool, QueryError> {
     let holds = (hold_of(db, one, other)?, hold_of(db, other, one)?);
     Ok(matches!(holds, (Hold::Contact, Hold::Contact)))
 }

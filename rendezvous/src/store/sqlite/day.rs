@@ -15,25 +15,36 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Day {
     pub(super) since: Timestamp,
-    pub(super) count: u32,
+    pub(super) count: u64,
 }
 
 impl Day {
     /// Reads a row of the two.
     pub(super) fn load(row: &Row<'_>) -> rusqlite::Result<Self> {
         let since = Timestamp::from_millis(loaded(row.get(0)?));
-        Ok(Self { since, count: row.get(1)? })
+        Ok(Self { since, count: loaded(row.get(1)?) })
     }
 
     /// The day with one more counted; or the time until which there may be none. A clock that was
     /// set back by a day begins another.
     pub(super) fn charge(self, at: Timestamp, limit: u32) -> Result<Self, Timestamp> {
+        self.charge_by(at, 1, limit.into())
+    }
+
+    /// The same, with `amount` more.
+    pub(super) fn charge_by(
+        self,
+        at: Timestamp,
+        amount: u64,
+        limit: u64,
+    ) -> Result<Self, Timestamp> {
         let over = at.distance(self.since) >= DAY;
         let day = if over { Self { since: at, count: 0 } } else { self };
-        if day.count >= limit {
+        let count = day.count.saturating_add(amount);
+        if count > limit {
             return Err(day.since + DAY);
         }
-        Ok(Self { count: day.count.saturating_add(1), ..day })
+        Ok(Self { count, ..day })
     }
 }
 
@@ -52,7 +63,7 @@ pub(super) fn charge_account(
         Err(until) => return Ok(Some(until)),
     };
     let since = stored(day.since.as_millis());
-    db.prepare_cached(update)?.execute(params![account.0, since, day.count])?;
+    db.prepare_cached(update)?.execute(params![account.0, since, stored(day.count)])?;
     Ok(None)
 }
 
@@ -73,5 +84,15 @@ mod tests {
         // The clock was set back: what was counted in the future is no reason to wait for it.
         let back = start - DAY;
         assert_eq!(second.charge(back, 2), Ok(Day { since: back, count: 1 }));
+    }
+
+    #[test]
+    fn several_are_counted_at_once_or_none_of_them() {
+        let start = Timestamp::from_millis(1_800_000_000_000);
+        let day = Day::default().charge_by(start, 7, 10).unwrap();
+        assert_eq!(day.charge_by(start, 4, 10), Err(start + DAY));
+        assert_eq!(day.charge_by(start, 3, 10), Ok(Day { since: start, count: 10 }));
+        assert_eq!(Day::default().charge_by(start, 11, 10), Err(start + DAY));
+        assert_eq!(day.charge_by(start, u64::MAX, 10), Err(start + DAY));
     }
 }

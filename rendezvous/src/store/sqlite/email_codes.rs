@@ -94,7 +94,7 @@ fn charge(
          ON CONFLICT (scope) DO UPDATE SET since = excluded.since, count = excluded.count",
     )?;
     for (scope, day) in days {
-        write.execute(params![scope, stored(day.since.as_millis()), day.count])?;
+        write.execute(params![scope, stored(day.since.as_millis()), stored(day.count)])?;
     }
     Ok(None)
 }

@@ -234,7 +234,7 @@ fn charge_handout(
         "INSERT OR REPLACE INTO handouts (asker, device, since, count) VALUES (?1, ?2, ?3, ?4)",
     )?;
     let since = stored(day.since.as_millis());
-    statement.execute(params![account.0, device.as_bytes(), since, day.count])?;
+    statement.execute(params![account.0, device.as_bytes(), since, stored(day.count)])?;
     Ok(true)
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 
 /// Each migration brings a database from the version of its index to the next. Only ever append.
-const MIGRATIONS: &[&str] = &[FIRST, PREKEYS, ABUSE];
+const MIGRATIONS: &[&str] = &[FIRST, PREKEYS, ABUSE, MAILBOXES];
 
 const FIRST: &str = "
     CREATE TABLE accounts (
@@ -187,6 +187,52 @@ const ABUSE: &str = "
         source   TEXT,
         reason   TEXT,
         hash     TEXT NOT NULL -- SHA-256 of the row and of the hash before it, hexadecimal
+    ) STRICT;
+";
+
+/// Envelopes that wait for devices.
+const MAILBOXES: &str = "
+    -- Without a sender, and with no more of the time than is needed to know when it is too old.
+    CREATE TABLE envelopes (
+        id         INTEGER PRIMARY KEY AUTOINCREMENT, -- an id is never used again
+        account    INTEGER NOT NULL, -- the device's
+        device     BLOB NOT NULL REFERENCES devices (key) ON DELETE CASCADE,
+        share      BLOB NOT NULL, -- a keyed hash of sender and recipient, 32 bytes
+        posted_at  INTEGER NOT NULL, -- the beginning of the hour
+        envelope   BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX envelopes_of_device ON envelopes (device, id);
+    CREATE INDEX envelopes_by_age ON envelopes (posted_at);
+
+    -- How much waits for an account, by share.
+    CREATE TABLE mailboxes (
+        account   INTEGER NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,
+        share     BLOB NOT NULL,
+        messages  INTEGER NOT NULL,
+        bytes     INTEGER NOT NULL,
+        PRIMARY KEY (account, share)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TRIGGER envelope_came AFTER INSERT ON envelopes BEGIN
+        INSERT INTO mailboxes (account, share, messages, bytes)
+        VALUES (NEW.account, NEW.share, 1, length(NEW.envelope))
+        ON CONFLICT (account, share) DO UPDATE
+        SET messages = messages + 1, bytes = bytes + excluded.bytes;
+    END;
+
+    CREATE TRIGGER envelope_went AFTER DELETE ON envelopes BEGIN
+        UPDATE mailboxes SET messages = messages - 1, bytes = bytes - length(OLD.envelope)
+        WHERE account = OLD.account AND share = OLD.share;
+        DELETE FROM mailboxes
+        WHERE account = OLD.account AND share = OLD.share AND messages = 0;
+    END;
+
+    -- How much an account has posted since its day of that began.
+    CREATE TABLE posted (
+        account  INTEGER PRIMARY KEY REFERENCES accounts (id) ON DELETE CASCADE,
+        since    INTEGER NOT NULL,
+        posts    INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL
     ) STRICT;
 ";
 

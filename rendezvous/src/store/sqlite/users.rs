@@ -6,7 +6,7 @@ use parlor_common::time::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::accounts::{AccountId, device_keys, find, parse_name};
-use super::{QueryError, Tables, loaded, stored};
+use super::{QueryError, Tables, loaded, mailboxes, stored};
 use crate::admin::{User, UserDevice, UserLine, UserTries};
 use crate::store::interface::Users;
 
@@ -59,9 +59,14 @@ fn user(db: &Connection, name: &Username, at: Timestamp) -> Result<Option<Box<Us
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([name.as_str()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let known_devices = devices(db, AccountId(row.get(5)?))?;
-    let user =
-        User { line: line(row)?, email: row.get(6)?, known_devices, tries: tries(db, name, at)? };
+    let account = AccountId(row.get(5)?);
+    let user = User {
+        line: line(row)?,
+        email: row.get(6)?,
+        known_devices: devices(db, account)?,
+        tries: tries(db, name, at)?,
+        mailbox: mailboxes::waiting(db, account)?,
+    };
     Ok(Some(Box::new(user)))
 }
 

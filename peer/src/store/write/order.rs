@@ -1,0 +1,129 @@
+//! Where a message stands in its conversation.
+//!
+//! Messages of a writer stand in the order of their numbers within an incarnation, and one
+//! incarnation's before those of the next; otherwise in the order in which they came here.
+
+use parlor_common::id::MessageId;
+use parlor_common::identity::AccountKey;
+use rusqlite::OptionalExtension;
+
+use super::Writer;
+
+/// How far apart messages stand that come one after the other: what comes late finds room between.
+const STEP_BITS: u32 = 20;
+
+/// So many incarnations that follow each other are looked through for one of which something came
+/// already.
+const MAX_FOLLOWERS: usize = 64;
+
+/// The place of a message that comes last, by its row.
+pub(super) const fn last_place(row: i64) -> i64 {
+    row.saturating_mul(1 << STEP_BITS)
+}
+
+impl Writer<'_> {
+    /// Remembers which incarnation of a writer another one follows, as its first message says.
+    pub(super) fn put_order(
+        &mut self,
+        person: i64,
+        writer: AccountKey,
+        id: MessageId,
+        after: Option<MessageId>,
+    ) -> rusqlite::Result<()> {
+        let Some(after) = after.filter(|after| after.incarnation() != id.incarnation()) else {
+            return Ok(());
+        };
+        let incarnation = self.incarnation(writer, id.incarnation())?;
+        let previous = self.incarnation(writer, after.incarnation())?;
+        let sql = "INSERT INTO follows VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        self.run(sql, (incarnation, person, previous)).map(drop)
+    }
+
+    /// The place of a message that comes now: the last, or just before the first that should come
+    /// after it and came already.
+    pub(super) fn place(
+        &mut self,
+        person: i64,
+        incarnation: i64,
+        number: i64,
+        row: i64,
+    ) -> rusqlite::Result<i64> {
+        let sql = "SELECT min(place) FROM messages \
+                   WHERE incarnation = ?1 AND number > ?2 AND person = ?3";
+        let mut of = (incarnation, number);
+        for _ in 0..MAX_FOLLOWERS {
+            let found: Option<i64> =
+                self.db.prepare_cached(sql)?.query_row((of.0, of.1, person), |row| row.get(0))?;
+            if let Some(next) = found {
+                return Ok(next.saturating_sub(1));
+            }
+            let Some(follower) = self.follower(person, of.0)? else { break };
+            of = (follower, i64::MIN);
+        }
+        Ok(last_place(row))
+    }
+
+    fn follower(&self, person: i64, incarnation: i64) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT incarnation FROM follows WHERE previous = ?1 AND person = ?2 \
+                   ORDER BY incarnation LIMIT 1";
+        self.db.prepare_cached(sql)?.query_row((incarnation, person), |row| row.get(0)).optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::node::record::ReceivedMessage;
+    use crate::store::Store;
+    use crate::store::fixture::{id, name, queue, queued, receive, received, store};
+
+    use super::*;
+
+    /// Message `number` of bob's incarnation, perhaps with the last one of the incarnation before.
+    fn of(incarnation: u8, number: u32, after: Option<MessageId>) -> ReceivedMessage {
+        let id = id(incarnation, number.into());
+        ReceivedMessage { id, after, text: format!("{incarnation}.{number}"), ..received(number) }
+    }
+
+    fn texts(store: &Store) -> Vec<String> {
+        let history = store.reader().history(&name("bob"), 50, None).unwrap();
+        history.into_iter().map(|message| message.text).collect()
+    }
+
+    #[test]
+    fn what_comes_late_stands_where_it_was_written() {
+        let mut store = store();
+        let came = [of(2, 1, None), of(2, 5, None)];
+        store.commit(&came.map(receive)).unwrap();
+        store.commit(&[queue(queued(1))]).unwrap();
+        for number in [4, 2, 3, 7, 6] {
+            store.commit(&[receive(of(2, number, None))]).unwrap();
+        }
+        assert_eq!(texts(&store), ["2.1", "2.2", "2.3", "2.4", "2.5", "out 1", "2.6", "2.7"]);
+    }
+
+    #[test]
+    fn an_incarnation_stands_before_the_one_that_says_to_follow_it() {
+        let mut store = store();
+        // The newest came first, then the oldest, which the one between has named.
+        let came = [
+            of(4, 1, Some(id(3, 9))),
+            of(4, 2, None),
+            of(3, 9, Some(id(2, 7))),
+            of(2, 7, None),
+            of(2, 6, None),
+            of(3, 8, None),
+        ];
+        for message in came {
+            store.commit(&[receive(message)]).unwrap();
+        }
+        assert_eq!(texts(&store), ["2.6", "2.7", "3.8", "3.9", "4.1", "4.2"]);
+    }
+
+    #[test]
+    fn incarnations_in_a_circle_end_the_search() {
+        let mut store = store();
+        let came = [of(2, 1, Some(id(3, 1))), of(3, 1, Some(id(2, 1))), of(3, 2, None)];
+        store.commit(&came.map(receive)).unwrap();
+        assert_eq!(texts(&store).len(), 3);
+    }
+}
