@@ -9,6 +9,8 @@ use parlor_common::visible::Visible;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::store::Durability;
+
 /// A file is not longer, in bytes.
 const MAX_LEN: u64 = 64 * 1024;
 
@@ -28,17 +30,6 @@ impl Default for Config {
     fn default() -> Self {
         Self { durability: Durability::Process, read_receipts: true, typing_notices: true }
     }
-}
-
-/// What a message that counts as saved survives.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    /// The end of the process at any point; and the end of the machine soon after.
-    #[default]
-    Process,
-    /// The end of the machine at any point: it is on the disk before anybody is told.
-    Power,
 }
 
 /// The configuration was refused.

@@ -12,7 +12,6 @@ use thiserror::Error;
 
 use crate::account::{AccountError, ParseRecoveryCodeError};
 use crate::archive::LineError;
-use crate::config::ConfigError;
 use crate::driver::EngineError;
 use crate::net::{CallError, ConnectError};
 use crate::node::input::ServerDown;
@@ -28,8 +27,6 @@ pub(super) enum CliError {
     Account(#[from] AccountError),
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the demo came to an unexpected end: {0}")]
@@ -172,7 +169,6 @@ impl CliError {
             Self::Server(reason) => exit_of_server(*reason),
             Self::Account(_)
             | Self::Call(CallError::Malformed)
-            | Self::Config(_)
             | Self::Connect(_)
             | Self::Demo(_)
             | Self::Engine(_)
@@ -231,13 +227,13 @@ impl CliError {
                 | ProfileError::Write(CommitError::Damaged),
             )
             | Self::Read(ReadError::Damaged) => "damaged",
+            Self::Profile(ProfileError::Config(_)) => "config",
             Self::ImportLine { .. } => "import",
             Self::Lock(LockError::Held { .. }) => "profile_in_use",
             Self::Profile(_) | Self::Lock(_) | Self::Read(_) | Self::NoHome => "profile",
             Self::Intent(IntentError::UnknownContact(_)) | Self::UnknownContact(_) => {
                 "unknown_contact"
             }
-            Self::Config(_) => "config",
             Self::Interrupted => "interrupted",
             Self::Password(_) => "password",
             Self::Text(_) => "text",

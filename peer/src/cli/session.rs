@@ -31,8 +31,6 @@ impl Session {
     pub(super) async fn start(context: &Context, command: &str) -> Result<Self, CliError> {
         // A profile that is not there is said before its folder is made.
         drop(context.home.open_read_only()?);
-        // What is set is refused before anything starts.
-        context.home.config()?;
         let lock = context.home.lock(command)?;
         let mut store = lock.open()?;
         Box::pin(settle_first(&mut store)).await?;

@@ -29,6 +29,10 @@ impl Home {
         mut give: impl FnMut(&ArchivedMessage) -> io::Result<()>,
     ) -> Result<Salvaged, ExportError> {
         let (key, path) = (self.key()?, self.path.join(DATABASE));
+        if let Err(error) = self.catch_up() {
+            // What is in the database counts; of a damaged one, what is left of it.
+            tracing::warn!(%error, "the last commits are not in the database");
+        }
         let failed = |error| match error {
             SalvageError::Open(error) => ExportError::Profile(self.cannot_open(error)),
             SalvageError::Write(error) => ExportError::Write(error),

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 
 use super::key::KeyFile;
-use super::{DATABASE, Home, KEY, ProfileError, at, private};
+use super::{DATABASE, Home, JOURNAL, KEY, ProfileError, at, private};
 use crate::node::record::Identity;
 use crate::store::{Store, StoreKey};
 
@@ -28,6 +28,10 @@ impl PreparedProfile {
     ) -> Result<Self, ProfileError> {
         let prepared = Self { home };
         prepared.remove();
+        // There is no profile: a journal that is there is none's.
+        for name in [JOURNAL.to_owned(), format!("{JOURNAL}.old")] {
+            drop(fs::remove_file(prepared.home.path.join(name)));
+        }
         prepared.write_files(identity, key)?;
         Ok(prepared)
     }
@@ -40,7 +44,8 @@ impl PreparedProfile {
         let home = &self.home;
         private::sync_folder(&home.path).map_err(at(&home.path))?;
         let path = home.path.join(DATABASE);
-        Store::open(&path, &home.key()?).map_err(|error| home.cannot_open(error))
+        Store::open(&path, &home.key()?, home.config()?.durability)
+            .map_err(|error| home.cannot_open(error))
     }
 
     fn write_files(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {

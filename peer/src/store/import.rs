@@ -2,8 +2,9 @@
 
 use rusqlite::TransactionBehavior;
 
+use super::known::Known;
 use super::write::{Importer, Writer};
-use super::{CommitError, Store};
+use super::{CommitError, Store, lock};
 use crate::archive::ArchivedMessage;
 
 /// What came of an import.
@@ -23,8 +24,11 @@ impl Store {
         &mut self,
         messages: impl Iterator<Item = Result<ArchivedMessage, E>>,
     ) -> Result<Imported, E> {
-        let behavior = TransactionBehavior::Immediate;
-        let transaction = self.reader.db.transaction_with_behavior(behavior);
+        let mut backlog = lock(&self.backlog);
+        backlog.flush(self.own)?;
+        backlog.written();
+        let db = &mut self.database.lock().db;
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = transaction.map_err(CommitError::from)?;
         let mut importer = Importer::new(Writer::new(&transaction, self.own));
         let mut imported = Imported::default();
@@ -34,8 +38,7 @@ impl Store {
             imported.new += u64::from(new);
         }
         transaction.commit().map_err(CommitError::from)?;
-        self.erasure.log_written();
-        self.indexing.written();
+        self.known = Known::of(db).map_err(CommitError::from)?;
         Ok(imported)
     }
 }
@@ -67,7 +70,7 @@ mod tests {
         let mut store = store();
         let delivered = Change::SetMessageState(id(1, 1), MessageState::Delivered, None);
         let changes = [queue(queued(1)), receive(received(1)), queue(queued(2)), delivered];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         exported(&store)
     }
 
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_here_stays_as_it_is_and_what_is_older_comes_before_it() {
         let mut store = store();
-        store.commit(&[receive(received(1)), queue(queued(2))]).unwrap();
+        store.commit([receive(received(1)), queue(queued(2))]).unwrap();
         let before = exported(&store);
         assert_eq!(import(&mut store, &conversation()).new, 1);
         let after = exported(&store);
@@ -106,9 +109,9 @@ mod tests {
     #[test]
     fn what_arrives_again_of_a_known_contact_is_known() {
         let mut store = store();
-        store.commit(&[put(contact("bob"))]).unwrap();
+        store.commit([put(contact("bob"))]).unwrap();
         import(&mut store, &conversation());
-        let saved = store.commit(&[receive(received(1))]).unwrap();
+        let saved = store.commit([receive(received(1))]).unwrap();
         assert_eq!(saved, [crate::node::record::Saved::Received(None)]);
         assert_eq!(exported(&store).len(), 3);
     }

@@ -148,6 +148,12 @@ impl Reader {
         Ok(found.into_iter().map(|(_, message)| message).collect())
     }
 
+    /// All messages that are not acknowledged yet, in the order in which they were queued.
+    pub fn undelivered(&self) -> Result<Vec<StoredMessage>, ReadError> {
+        let sql = select_messages!("JOIN outbox o ON o.message = m.id ORDER BY m.id");
+        self.all(sql, [], message)
+    }
+
     /// How many messages to a contact are not acknowledged yet.
     pub fn waiting(&self, contact: &Username) -> Result<u32, ReadError> {
         let sql = "SELECT count(*) FROM outbox o JOIN messages m ON m.id = o.message \
@@ -257,7 +263,7 @@ mod tests {
         to_carol.to = name("carol");
         let changes =
             [queue(queued(1)), receive(received(1)), queue(to_carol), receive(received(2))];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         let history = store.reader().history(&name("bob"), 50, None).unwrap();
         assert_eq!(texts(&history), ["out 1", "in 1", "in 2"]);
         let newest = store.reader().history(&name("bob"), 2, None).unwrap();
@@ -275,7 +281,7 @@ mod tests {
     fn a_conversation_is_read_in_pages() {
         let mut store = store();
         let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         let page = |before, search| {
             let page = HistoryPage { limit: 2, before, search };
             store.reader().page(&name("bob"), &page).unwrap()
@@ -302,7 +308,7 @@ mod tests {
             Change::RemoveContact(name("carol")),
             Change::RemoveContact(name("nobody")),
         ];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         assert_eq!(store.reader().contacts().unwrap(), []);
         let history = store.reader().history(&name("bob"), 50, None).unwrap();
         assert_eq!(history[0].contact, name("bob"));
@@ -316,18 +322,18 @@ mod tests {
     fn what_no_listen_has_printed_comes_in_pages_and_once() {
         let mut store = store();
         let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
-        store.commit(&changes).unwrap();
-        store.commit(&[queue(queued(1))]).unwrap();
+        store.commit(changes).unwrap();
+        store.commit([queue(queued(1))]).unwrap();
         let page = store.reader().unprinted(0, 2).unwrap();
         assert_eq!(texts(&page), ["in 1", "in 2"]);
         let next = store.reader().unprinted(page[1].row, 2).unwrap();
         assert_eq!(texts(&next), ["in 3", "in 4"]);
 
         let rows = page.iter().chain(&next).map(|message| message.row).collect();
-        store.commit(&[Change::MarkPrinted(rows)]).unwrap();
+        store.commit([Change::MarkPrinted(rows)]).unwrap();
         assert_eq!(texts(&store.reader().unprinted(0, 9).unwrap()), ["in 5"]);
         // Known again is not new.
-        store.commit(&[receive(received(1))]).unwrap();
+        store.commit([receive(received(1))]).unwrap();
         assert_eq!(texts(&store.reader().unprinted(0, 9).unwrap()), ["in 5"]);
     }
 

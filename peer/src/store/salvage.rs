@@ -299,7 +299,7 @@ mod tests {
             let mut to_carol = queued(1);
             to_carol.to = name("carol");
             changes.push(queue(to_carol));
-            store.commit(&changes).unwrap();
+            store.commit(changes).unwrap();
             store.close().unwrap();
             files
         }

@@ -4,8 +4,8 @@
 //! its, whatever case and accents. Which conversation a message is part of is a token of the index
 //! too, so that a search in one conversation reads nothing of the others.
 //!
-//! A commit does not wait for the index. Rows up to a mark stand in it; [`Store::index_some`] moves
-//! the mark on when nothing else is due, and a search looks through what is behind it. A message
+//! A commit does not wait for the index. Rows up to a mark stand in it; [`index_some`] moves the
+//! mark on when nothing else is due, and a search looks through what is behind it. A message
 //! that is erased or changed leaves the index in the same transaction, by triggers of the schema.
 
 use std::time::Duration;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use parlor_common::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::ReadError;
 use super::schema::TOKENIZER;
-use super::{CommitError, ReadError, Store};
 
 /// How many messages are indexed in one transaction: a few milliseconds.
 const BATCH: u32 = 500;
@@ -86,7 +86,7 @@ impl Indexing {
     }
 
     /// Whether a batch is due now.
-    fn is_due(&mut self, now: Timestamp) -> bool {
+    pub(super) fn is_due(&mut self, now: Timestamp) -> bool {
         if let State::Behind { latest } = self.state {
             let latest = latest.unwrap_or(now + PATIENCE);
             self.state = State::Due { at: latest.min(now + QUIET), latest };
@@ -95,7 +95,7 @@ impl Indexing {
     }
 
     /// A batch was indexed.
-    fn indexed(&mut self, now: Timestamp, progress: Progress) {
+    pub(super) fn indexed(&mut self, now: Timestamp, progress: Progress) {
         self.state = match progress {
             Progress::UpToDate => State::UpToDate,
             Progress::More => State::Due { at: now, latest: now + PATIENCE },
@@ -112,47 +112,34 @@ pub enum Progress {
     UpToDate,
 }
 
-impl Store {
-    /// Brings the index some messages further: the next [`BATCH`] in the order of their rows.
-    pub fn index_some(&mut self) -> Result<Progress, CommitError> {
-        let behavior = TransactionBehavior::Immediate;
-        let transaction = self.reader.db.transaction_with_behavior(behavior)?;
-        let from = indexed_up_to(&transaction)?;
-        let sql = "SELECT max(id), count(*) FROM \
-                   (SELECT id FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2)";
-        let (to, count) = transaction.query_one(sql, (from, BATCH), |row| {
-            Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, u32>(1)?))
-        })?;
-        let Some(to) = to else { return Ok(Progress::UpToDate) };
-        transaction.execute(
-            "INSERT INTO search (rowid, person, text) \
-             SELECT id, person, text FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id",
-            (from, to),
-        )?;
-        transaction.execute("UPDATE search_progress SET up_to = ?1", [to])?;
-        transaction.commit()?;
-        self.erasure.log_written();
-        Ok(if count < BATCH { Progress::UpToDate } else { Progress::More })
-    }
+/// Brings the index some messages further, in the order of their rows.
+pub(super) fn index_some(db: &mut Connection) -> rusqlite::Result<Progress> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let from = indexed_up_to(&transaction)?;
+    let sql = "SELECT max(id), count(*) FROM \
+               (SELECT id FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2)";
+    let (to, count) = transaction.query_one(sql, (from, BATCH), |row| {
+        Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, u32>(1)?))
+    })?;
+    let Some(to) = to else { return Ok(Progress::UpToDate) };
+    transaction.execute(
+        "INSERT INTO search (rowid, person, text) \
+         SELECT id, person, text FROM messages WHERE id > ?1 AND id <= ?2 ORDER BY id",
+        (from, to),
+    )?;
+    transaction.execute("UPDATE search_progress SET up_to = ?1", [to])?;
+    transaction.commit()?;
+    Ok(if count < BATCH { Progress::UpToDate } else { Progress::More })
+}
 
-    /// Indexes a batch if one is due.
-    pub(super) fn index_due(&mut self, now: Timestamp) -> Result<(), CommitError> {
-        if self.indexing.is_due(now) {
-            let progress = self.index_some()?;
-            self.indexing.indexed(now, progress);
-        }
-        Ok(())
-    }
-
-    /// Indexes before the end what is not indexed yet, as far as it takes no time that anybody
-    /// notices. Nothing depends on it: a search looks through the rest, and the next engine goes on.
-    pub(super) fn index_before_closing(&mut self) {
-        for _ in 0..CLOSING_BATCHES {
-            match self.index_some() {
-                Ok(Progress::More) => {}
-                Ok(Progress::UpToDate) => return,
-                Err(error) => return tracing::warn!(%error, "the search is not up to date"),
-            }
+/// Indexes before the end what is not indexed yet, as far as it takes no time that anybody notices.
+/// Nothing depends on it: a search looks through the rest, and the next engine goes on.
+pub(super) fn index_before_closing(db: &mut Connection) {
+    for _ in 0..CLOSING_BATCHES {
+        match index_some(db) {
+            Ok(Progress::More) => {}
+            Ok(Progress::UpToDate) => return,
+            Err(error) => return tracing::warn!(%error, "the search is not up to date"),
         }
     }
 }
@@ -343,8 +330,8 @@ mod tests {
 
     use super::*;
     use crate::node::record::{Change, ReceivedMessage};
-    use crate::store::HistoryPage;
     use crate::store::fixture::{name, queue, queued, receive, received, store};
+    use crate::store::{HistoryPage, Store};
 
     const MINUTE: Timestamp = Timestamp::from_millis(60_000);
 
@@ -353,7 +340,7 @@ mod tests {
         let mut store = store();
         let changes: Vec<_> =
             (1..).zip(texts).map(|(number, text)| from_bob(number, text)).collect();
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         store
     }
 
@@ -377,7 +364,7 @@ mod tests {
     /// Whether the index holds what it should, and nothing else.
     fn is_sound(store: &Store) -> bool {
         let sql = "INSERT INTO search (search, rank) VALUES ('integrity-check', 1)";
-        store.reader.db.execute(sql, []).is_ok()
+        store.database.lock().db.execute(sql, []).is_ok()
     }
 
     /// Runs a check before the messages are indexed, and after.
@@ -385,18 +372,19 @@ mod tests {
         let mut store = with(texts);
         check(&store);
         index_all(&mut store);
-        assert_eq!(indexed_up_to(&store.reader.db), Ok(texts.len().try_into().unwrap()));
+        assert_eq!(indexed_up_to(&store.database.lock().db), Ok(texts.len().try_into().unwrap()));
         assert!(is_sound(&store));
         check(&store);
     }
 
     fn erase(store: &Store, row: i64) {
+        store.flush().unwrap();
         for sql in [
             "DELETE FROM unprinted WHERE message = ?1",
             "DELETE FROM opened WHERE message = ?1",
             "DELETE FROM messages WHERE id = ?1",
         ] {
-            store.reader.db.execute(sql, [row]).unwrap();
+            store.database.lock().db.execute(sql, [row]).unwrap();
         }
     }
 
@@ -448,7 +436,7 @@ mod tests {
         let mut to_carol = queued(1);
         to_carol.to = name("carol");
         "hello carol".clone_into(&mut to_carol.text);
-        store.commit(&[queue(to_carol)]).unwrap();
+        store.commit([queue(to_carol)]).unwrap();
         for _ in 0..2 {
             assert_eq!(found(&store, "hello"), ["hello"]);
             assert_eq!(found_with(&store, &name("carol"), "hello"), ["hello carol"]);
@@ -486,7 +474,7 @@ mod tests {
         };
         check(&store);
         assert_eq!(store.index_some().unwrap(), Progress::More);
-        assert_eq!(indexed_up_to(&store.reader.db), Ok(BATCH.into()));
+        assert_eq!(indexed_up_to(&store.database.lock().db), Ok(BATCH.into()));
         check(&store);
         index_all(&mut store);
         assert!(is_sound(&store));
@@ -498,15 +486,20 @@ mod tests {
         let mut store = with(&["secret one", "secret two", "three"]);
         index_all(&mut store);
         erase(&store, 1);
-        store.reader.db.execute("UPDATE messages SET text = 'now' WHERE id = 2", []).unwrap();
+        store
+            .database
+            .lock()
+            .db
+            .execute("UPDATE messages SET text = 'now' WHERE id = 2", [])
+            .unwrap();
         assert!(is_sound(&store));
         assert_eq!(found(&store, "secret"), Vec::<String>::new());
         assert_eq!(found(&store, "now"), ["now"]);
         let sql = "SELECT count(*) FROM search_data WHERE instr(block, CAST('secret' AS BLOB))";
-        let holding: u32 = store.reader.db.query_one(sql, [], |row| row.get(0)).unwrap();
+        let holding: u32 = store.database.lock().db.query_one(sql, [], |row| row.get(0)).unwrap();
         assert_eq!(holding, 0, "the word itself is gone");
         // What is not indexed yet has nothing to leave.
-        store.commit(&[from_bob(4, "late"), from_bob(5, "later")]).unwrap();
+        store.commit([from_bob(4, "late"), from_bob(5, "later")]).unwrap();
         erase(&store, 4);
         index_all(&mut store);
         assert!(is_sound(&store));
@@ -518,7 +511,7 @@ mod tests {
         let mut store = with(&["one", "two"]);
         index_all(&mut store);
         erase(&store, 2);
-        store.commit(&[from_bob(3, "three")]).unwrap();
+        store.commit([from_bob(3, "three")]).unwrap();
         assert_eq!(found(&store, "three"), ["three"]);
         index_all(&mut store);
         assert!(is_sound(&store));
@@ -529,12 +522,11 @@ mod tests {
     fn a_batch_is_due_when_it_is_quiet_and_once_a_second_when_it_never_is() {
         let mut store = with(&["one"]);
         store.handle_timeout(MINUTE).unwrap();
-        assert_eq!(store.poll_timeout(), Some(MINUTE + QUIET));
-        let up_to = |store: &Store| indexed_up_to(&store.reader.db).unwrap();
+        let up_to = |store: &Store| indexed_up_to(&store.database.lock().db).unwrap();
         let step = QUIET / 2;
         let mut now = MINUTE;
         for number in 2.. {
-            store.commit(&[from_bob(number, "more")]).unwrap();
+            store.commit([from_bob(number, "more")]).unwrap();
             now = now + step;
             store.handle_timeout(now).unwrap();
             if up_to(&store) > 0 {
@@ -542,18 +534,18 @@ mod tests {
             }
         }
         assert_eq!(now, MINUTE + PATIENCE);
-        store.commit(&[from_bob(1000, "last")]).unwrap();
+        store.commit([from_bob(1000, "last")]).unwrap();
         store.handle_timeout(now).unwrap();
         store.handle_timeout(now + QUIET).unwrap();
         assert_eq!(found(&store, "last"), ["last"]);
-        assert_eq!(store.indexing.poll_timeout(), None);
         assert!(is_sound(&store) && up_to(&store) > 40);
     }
 
     #[test]
     fn the_index_is_used() {
         let store = with(&["one"]);
-        let db = &store.reader.db;
+        let reader = store.reader();
+        let db = &reader.db;
         let plan = |sql: &str| -> String {
             let mut query = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = query.query_map([], |row| row.get::<_, String>(3)).unwrap();

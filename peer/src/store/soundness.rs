@@ -57,8 +57,8 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::store::Store;
     use crate::store::fixture::{identity, receive, received};
+    use crate::store::{Durability, Store};
 
     const PAGE: usize = 4096;
 
@@ -71,7 +71,7 @@ mod tests {
         let path = folder.path().join("profile.db");
         let mut store = Store::create(&path, &key(), &identity()).unwrap();
         let messages: Vec<_> = (1..=200).map(|number| receive(received(number))).collect();
-        store.commit(&messages).unwrap();
+        store.commit(messages).unwrap();
         store.close().unwrap();
         (folder, path)
     }
@@ -80,8 +80,8 @@ mod tests {
     fn a_sound_database_has_no_faults_also_while_it_is_written() {
         let (_folder, path) = database();
         assert_eq!(faults(&path, &key(), Company::Alone).unwrap(), [] as [&str; 0]);
-        let mut store = Store::open(&path, &key()).unwrap();
-        store.commit(&[receive(received(201))]).unwrap();
+        let mut store = Store::open(&path, &key(), Durability::Process).unwrap();
+        store.commit([receive(received(201))]).unwrap();
         assert_eq!(faults(&path, &key(), Company::Shared).unwrap(), [] as [&str; 0]);
     }
 
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn contents_that_this_program_never_writes_are_a_fault() {
         let (_folder, path) = database();
-        let store = Store::open(&path, &key()).unwrap();
-        store.reader().db.execute("UPDATE identity SET device_seed = x'01'", []).unwrap();
+        let store = Store::open(&path, &key(), Durability::Process).unwrap();
+        store.database.lock().db.execute("UPDATE identity SET device_seed = x'01'", []).unwrap();
         drop(store);
         let found = faults(&path, &key(), Company::Shared).unwrap();
         assert!(found[0].contains("this device's keys"), "{found:?}");

@@ -302,7 +302,7 @@ impl World {
         if changes.is_empty() {
             return true;
         }
-        let saved = peer.store.commit(&changes).unwrap();
+        let saved = peer.store.commit(changes).unwrap();
         node.handle_saved(saved, now);
         if let Some(left) = peer.fuse.take() {
             if left == 0 {
