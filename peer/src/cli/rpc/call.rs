@@ -3,7 +3,7 @@
 use std::io::{self, BufReader};
 use std::time::Duration;
 
-use parlor_common::id::Username;
+use parlor_common::id::{MessageId, Username};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -79,6 +79,7 @@ struct History {
     #[serde(default = "page")]
     limit: u32,
     search: Option<String>,
+    before: Option<MessageId>,
 }
 
 /// As many as `parlor history` prints by default.
@@ -140,8 +141,8 @@ fn parse(line: Line) -> Option<Result<Call, Value>> {
 fn method(name: &str, params: Value) -> Result<Method, Failure> {
     match name {
         "history" => {
-            let History { contact, limit, search } = frame::params(params)?;
-            Ok(Method::History(HistoryArgs { contact, limit, search }))
+            let History { contact, limit, search, before } = frame::params(params)?;
+            Ok(Method::History(HistoryArgs { contact, limit, search, before }))
         }
         "send" => frame::params(params).map(Method::Send),
         _ => {
