@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use parlor_common::id::Username;
+use parlor_common::id::{MessageId, Username};
 use serde::Deserialize;
 
 pub use values::{
-    ContactArg, ContactArgError, DeviceArg, DeviceArgError, DeviceName, DeviceNameError, Named,
-    ServerArg, ServerArgError,
+    ContactArg, ContactArgError, DeviceArg, DeviceArgError, DeviceName, DeviceNameError,
+    DisappearAfter, DisappearAfterError, Named, ServerArg, ServerArgError,
 };
 
 /// Private chat between people's own machines.
@@ -71,6 +71,12 @@ pub enum Command {
     },
     /// Send a message and wait until it is delivered
     Send(SendArgs),
+    /// List what is not delivered, take back or rewrite what has not left
+    Outbox {
+        /// What else to do
+        #[command(subcommand)]
+        command: Option<OutboxCommand>,
+    },
     /// Print what happens, until interrupted
     Listen,
     /// Take JSON-RPC requests on standard input, a line each, and answer on standard output
@@ -225,6 +231,30 @@ pub enum ContactCommand {
         /// Whom
         name: Username,
     },
+    /// Have messages disappear on both sides, once the contact wants it too
+    Disappear {
+        /// With whom
+        name: Username,
+        /// After how long, such as 30s, 10m, 8h, 7d or 4w; or off
+        after: DisappearAfter,
+    },
+}
+
+/// Subcommands of `outbox`.
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// Take a message back that has not left
+    TakeBack {
+        /// Its id
+        id: MessageId,
+    },
+    /// Write a message anew that has not left
+    Edit {
+        /// Its id
+        id: MessageId,
+        /// What it says now
+        text: String,
+    },
 }
 
 /// Subcommands of `devices`.
@@ -319,6 +349,8 @@ mod tests {
             &["parlor", "devices", "name", "xyz", "phone"],
             &["parlor", "devices", "name", "ab", "a\nb"],
             &["parlor", "devices", "remove", ""],
+            &["parlor", "contact", "disappear", "bob", "0s"],
+            &["parlor", "outbox", "take-back", "12"],
         ] {
             let error = Cli::try_parse_from(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad:?}");

@@ -16,6 +16,7 @@ mod invite;
 mod lines;
 mod listen;
 mod notice;
+mod outbox;
 mod own;
 mod password;
 mod print;
@@ -92,6 +93,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliEr
         Command::Account(AccountCommand::Rekey(args)) => change::rekey(context, args).await,
         Command::Invite { uses } => invite::run(context, uses).await,
         Command::Send(args) => send::run(context, args).await,
+        Command::Outbox { command } => outbox::run(context, command).await,
         Command::Listen => listen::run(context).await,
         Command::Rpc => rpc::run(context).await,
         Command::History(args) => history::run(context, &args),

@@ -207,7 +207,7 @@ impl Driver {
     fn save(&mut self, now: Now) -> Result<(), EngineError> {
         let changes = self.node.take_changes(now, &mut os_rng());
         if !changes.is_empty() {
-            let saved = self.store.commit(&changes)?;
+            let saved = self.store.commit(changes)?;
             self.node.handle_saved(saved, now);
         }
         Ok(())

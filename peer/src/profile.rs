@@ -28,9 +28,11 @@ pub use prepared::PreparedProfile;
 pub use private::FolderError;
 
 use crate::node::record::Identity;
-use crate::store::{CommitError, OpenError, ReadError, Reader, Store, StoreKey};
+use crate::store::{self, CommitError, Durability, OpenError, ReadError, Reader, Store, StoreKey};
 
 const DATABASE: &str = "profile.db";
+/// The store's files of commits that are not in the database yet.
+const JOURNAL: &str = "profile.journal";
 const KEY: &str = "profile.key";
 const LOCK: &str = "profile.lock";
 
@@ -98,16 +100,30 @@ impl Home {
     /// Takes the profile for this process: makes the folder if it is not there, and locks it.
     /// `command` is what another process is told of this one, such as `parlor listen`.
     pub fn lock(&self, command: &str) -> Result<ProfileLock, LockError> {
-        let own = |name: &str| [DATABASE, KEY, LOCK].iter().any(|own| name.starts_with(own));
+        let own =
+            |name: &str| [DATABASE, JOURNAL, KEY, LOCK].iter().any(|own| name.starts_with(own));
         private::folder(&self.path, own)?;
         let file = lock::take(&self.path.join(LOCK), command)?;
         Ok(ProfileLock { home: self.clone(), _file: file })
     }
 
-    /// Opens the profile to read it, whoever has it.
+    /// Opens the profile to read it, whoever has it. What was committed in the last 10 ms, while
+    /// somebody has it, may be missing.
     pub fn open_read_only(&self) -> Result<Reader, ProfileError> {
         let key = self.key()?;
+        self.catch_up()?;
         Reader::open(&self.path.join(DATABASE), &key).map_err(|error| self.cannot_open(error))
+    }
+
+    /// Brings into the database what a process that was killed left in the journal. Where somebody
+    /// has the profile now, it does so by itself.
+    fn catch_up(&self) -> Result<(), ProfileError> {
+        if store::has_journal(&self.path.join(DATABASE))
+            && let Ok(lock) = self.lock("parlor")
+        {
+            lock.open()?.close()?;
+        }
+        Ok(())
     }
 
     fn key(&self) -> Result<StoreKey, ProfileError> {
@@ -120,9 +136,10 @@ impl Home {
     fn cannot_open(&self, error: OpenError) -> ProfileError {
         match error {
             OpenError::Damaged => ProfileError::Damaged(self.path.join(DATABASE)),
-            OpenError::Copy(_) | OpenError::Failed(_) | OpenError::Newer { .. } => {
-                ProfileError::Open(error)
-            }
+            OpenError::Copy(_)
+            | OpenError::Failed(_)
+            | OpenError::Journal(_)
+            | OpenError::Newer { .. } => ProfileError::Open(error),
         }
     }
 }
@@ -140,7 +157,7 @@ impl ProfileLock {
     pub fn open(&self) -> Result<Store, ProfileError> {
         let (key, path) = (self.home.key()?, self.home.path.join(DATABASE));
         private::close_to_others(&path).map_err(at(&path))?;
-        Store::open(&path, &key).map_err(|error| self.home.cannot_open(error))
+        Store::open(&path, &key, Durability::Process).map_err(|error| self.home.cannot_open(error))
     }
 
     /// Refuses a folder that holds a profile: to be asked before anything is registered.
@@ -250,6 +267,31 @@ mod tests {
         let reader = folder.home().open_read_only().unwrap();
         assert_eq!(reader.identity().unwrap().name, name("alice"));
         assert_eq!(reader.history(&name("bob"), 50, None).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_process_committed_is_there_for_who_only_reads() {
+        let (folder, killed) = (Folder::registered(), Folder::new());
+        let lock = folder.lock();
+        let mut store = lock.open().unwrap();
+        for number in 1..=3 {
+            store.commit(&[receive(received(number))]).unwrap();
+        }
+        fs::create_dir(killed.home().path()).unwrap();
+        for name in folder.files().iter().filter(|name| !name.ends_with("-shm")) {
+            fs::copy(folder.file(name), killed.file(name)).unwrap();
+        }
+        let history = |folder: &Folder| {
+            let reader = folder.home().open_read_only().unwrap();
+            reader.history(&name("bob"), 50, None).unwrap().len()
+        };
+        assert_eq!(history(&killed), 3);
+        assert!(killed.files().iter().all(|name| !name.starts_with(JOURNAL)));
+        // Who has the profile is not waited for.
+        assert!(folder.files().iter().any(|name| name == JOURNAL));
+        assert_eq!(history(&folder), 1);
+        store.flush().unwrap();
+        assert_eq!(history(&folder), 3);
     }
 
     #[test]

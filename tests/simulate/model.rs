@@ -425,6 +425,7 @@ impl Model {
     fn check_received(&mut self, world: &World, home: Home) -> Result<(), Violation> {
         for from in self.others(home) {
             let mut texts = BTreeSet::new();
+            let mut shown = String::new();
             let (mut numbers, mut within) = (BTreeMap::new(), BTreeMap::new());
             for StoredMessage { id, text, .. } in received(world, home, from) {
                 let said = self.said.get(&text);
@@ -434,12 +435,13 @@ impl Model {
                 let lost_keys = self.ledger(by).lost_keys || self.ledger(home).lost_keys;
                 let disordered = self.disordered || lost_keys;
                 let last = numbers.insert(by, number);
+                let before = std::mem::replace(&mut shown, text.clone());
                 let in_life = (by, id.incarnation());
                 let last_in_life = within.insert(in_life, id.number());
                 if last_in_life.is_some_and(|last| last > id.number())
                     || !disordered && last.is_some_and(|last| last > number)
                 {
-                    return Err(Violation::StoredOutOfOrder { home, text });
+                    return Err(Violation::StoredOutOfOrder { home, text, before });
                 }
                 if !self.ledger(home).ever.contains(&id) {
                     return Err(Violation::NeverTold { home, text });

@@ -160,6 +160,31 @@ impl FromStr for ContactArg {
     }
 }
 
+/// After how many seconds messages disappear; none for never.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DisappearAfter(pub Option<u32>);
+
+/// A text is no time after which messages disappear.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("a time is a number with s, m, h, d or w behind it, from 1s to 520w; or off")]
+pub struct DisappearAfterError;
+
+impl FromStr for DisappearAfter {
+    type Err = DisappearAfterError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let unit = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
+        let found = unit.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)));
+        let (count, size) = found.ok_or(DisappearAfterError)?;
+        let count: u32 = count.parse().map_err(|_| DisappearAfterError)?;
+        let seconds = count.checked_mul(size).filter(|all| (1..=520 * 604_800).contains(all));
+        Ok(Self(Some(seconds.ok_or(DisappearAfterError)?)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +205,15 @@ mod tests {
         assert_eq!(named("AB"), Named::One(one));
         assert_eq!(named(&other.to_string()), Named::One(other));
         assert_eq!((named("a"), named("b")), (Named::Several, Named::Nothing));
+    }
+
+    #[test]
+    fn times_are_numbers_with_a_unit() {
+        let parse = |text: &str| text.parse::<DisappearAfter>().ok().map(|after| after.0);
+        assert_eq!((parse("90s"), parse("8h")), (Some(Some(90)), Some(Some(28_800))));
+        assert_eq!((parse("520w"), parse("off")), (Some(Some(314_496_000)), Some(None)));
+        for bad in ["", "s", "0s", "5", "-1h", "521w", "4000000000w", "1 h", "1y"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn run(context: &Context, command: ContactCommand) -> Result<Ex
             change(context, "parlor contact unblock", Intent::UnblockContact { name }).await
         }
         ContactCommand::Verify { name } => verify(context, name).await,
+        ContactCommand::Disappear { name, after } => disappear(context, name, after.0).await,
     }
 }
 
@@ -72,6 +73,26 @@ async fn verify(context: &Context, name: Username) -> Result<ExitCode, CliError>
     let known = contacts.iter().find(|listed| listed.contact.name == name);
     if let Some(text) = known.and_then(|listed| notice::standing(&listed.contact)) {
         context.printer.note(&text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Needs no rendezvous: the next message says it.
+async fn disappear(
+    context: &Context,
+    name: Username,
+    seconds: Option<u32>,
+) -> Result<ExitCode, CliError> {
+    let mut session = Session::start(context, "parlor contact disappear").await?;
+    let wanted = session.intend(Intent::SetTimer { name: name.clone(), seconds }).await;
+    session.end().await?;
+    wanted?;
+    let contacts = context.home.open_read_only()?.contacts()?;
+    let known = contacts.into_iter().find(|listed| listed.contact.name == name);
+    if seconds.is_some() && known.is_some_and(|known| known.contact.timers.theirs.is_none()) {
+        context.printer.note(&format!(
+            "{name} hears of it with your next message; messages disappear once {name} wants it, too"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -145,6 +166,7 @@ fn print(context: &Context, listed: &ListedContact) -> Result<(), CliError> {
         "name": contact.name, "state": contact.state, "verified": contact.verified,
         "account_key": contact.account_key, "policy": contact.policy, "online": online,
         "key_changed": contact.changed_key.is_some(), "unsigned_devices": contact.unsigned,
+        "disappear_after": contact.timers.agreed(),
     });
     let state = json.get("state").and_then(Value::as_str).unwrap_or_default();
     let verified = if contact.verified { ", verified" } else { "" };

@@ -144,6 +144,9 @@ impl Progress {
         let json = json!({ "id": id, "state": state, "carrier": carrier, "ms": ms });
         let word = state_word(state);
         let text = match state {
+            MessageState::Sent if carrier == Some(Carrier::Mailbox) => {
+                format!("{word}; it waits at the rendezvous for {to}")
+            }
             MessageState::Queued | MessageState::Sent => {
                 format!("{word}; it goes on to {to} when both are online")
             }

@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 
-use super::{DATABASE, Home, KEY, ProfileError, at, key, private};
+use super::{DATABASE, Home, JOURNAL, KEY, ProfileError, at, key, private};
 use crate::node::record::Identity;
-use crate::store::{Store, StoreKey};
+use crate::store::{Durability, Store, StoreKey};
 
 pub(super) const NEW_DATABASE: &str = "profile.db.new";
 pub(super) const NEW_KEY: &str = "profile.key.new";
@@ -27,6 +27,10 @@ impl PreparedProfile {
     ) -> Result<Self, ProfileError> {
         let prepared = Self { home };
         prepared.remove();
+        // There is no profile: a journal that is there is none's.
+        for name in [JOURNAL.to_owned(), format!("{JOURNAL}.old")] {
+            drop(fs::remove_file(prepared.home.path.join(name)));
+        }
         prepared.write_files(identity, key)?;
         Ok(prepared)
     }
@@ -39,7 +43,8 @@ impl PreparedProfile {
         let home = &self.home;
         private::sync_folder(&home.path).map_err(at(&home.path))?;
         let path = home.path.join(DATABASE);
-        Store::open(&path, &home.key()?).map_err(|error| home.cannot_open(error))
+        Store::open(&path, &home.key()?, Durability::Process)
+            .map_err(|error| home.cannot_open(error))
     }
 
     fn write_files(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {

@@ -77,6 +77,12 @@ impl Reader {
         Ok(messages)
     }
 
+    /// All messages that are not acknowledged yet, in the order in which they were queued.
+    pub fn undelivered(&self) -> Result<Vec<StoredMessage>, ReadError> {
+        let sql = select_messages!("JOIN outbox o ON o.message = m.id ORDER BY m.id");
+        self.all(sql, [], message)
+    }
+
     /// How many messages to a contact are not acknowledged yet.
     pub fn waiting(&self, contact: &Username) -> Result<u32, ReadError> {
         let sql = "SELECT count(*) FROM outbox o JOIN messages m ON m.id = o.message \
@@ -186,7 +192,7 @@ mod tests {
         to_carol.to = name("carol");
         let changes =
             [queue(queued(1)), receive(received(1)), queue(to_carol), receive(received(2))];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         let history = store.reader().history(&name("bob"), 50, None).unwrap();
         assert_eq!(texts(&history), ["out 1", "in 1", "in 2"]);
         let newest = store.reader().history(&name("bob"), 2, None).unwrap();
@@ -230,7 +236,7 @@ mod tests {
             Change::RemoveContact(name("carol")),
             Change::RemoveContact(name("nobody")),
         ];
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         assert_eq!(store.reader().contacts().unwrap(), []);
         let history = store.reader().history(&name("bob"), 50, None).unwrap();
         assert_eq!(history[0].contact, name("bob"));
@@ -244,7 +250,7 @@ mod tests {
     fn what_no_listen_has_printed_comes_in_pages_and_once() {
         let mut store = store();
         let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
-        store.commit(&changes).unwrap();
+        store.commit(changes).unwrap();
         store.commit(&[queue(queued(1))]).unwrap();
         let page = store.reader().unprinted(0, 2).unwrap();
         assert_eq!(texts(&page), ["in 1", "in 2"]);

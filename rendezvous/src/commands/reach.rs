@@ -43,8 +43,13 @@ impl<'a> Core<'a> {
 
     pub(super) fn ask(&mut self, request: &AdminRequest) -> Result<AdminAnswer, CommandError> {
         let mut reply = self.way.ask(request)?;
-        if reply.is_none() && request.may_be_repeated() {
-            // The server ended meanwhile, and the next one may be there.
+        for _ in 0..TRIES {
+            if reply.is_some() || !request.may_be_repeated() {
+                break;
+            }
+            // The server is ending: its socket may be there a moment longer, and the next one's
+            // after that.
+            thread::sleep(PAUSE);
             self.way = Way::find(self.config)?;
             reply = self.way.ask(request)?;
         }

@@ -49,7 +49,7 @@ impl Shares {
 fn draw(rng: &mut dyn CryptoRng) -> Hmac<Sha256> {
     let mut key = Zeroizing::new([0; 64]);
     rng.fill_bytes(key.as_mut_slice());
-    Hmac::<Sha256>::new(&(*key).into())
+    Hmac::new((&*key).into())
 }
 
 /// Whether these are envelopes that one request may have: as many as one reply gives back, or one

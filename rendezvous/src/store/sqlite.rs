@@ -110,6 +110,7 @@ impl Sqlite {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "secure_delete", true)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         soundness::check_pages(&connection)?;
         schema::migrate(&mut connection)?;
         soundness::check_tables(&connection)?;

@@ -2,14 +2,15 @@
 
 use parlor_common::Blob;
 use parlor_common::envelope::{Envelope, FirstHeader, Header, IV_LEN, MAX_ENVELOPE};
-use parlor_common::id::SessionId;
+use parlor_common::id::{DeviceId, SessionId};
 use parlor_common::identity::DeviceKey;
 use parlor_common::prekey::{DhPublicBytes, KemCiphertext, PrekeyUse};
 use parlor_common::quic;
 use parlor_common::wire::peer::{Hello, PeerFrame};
 use parlor_common::wire::rendezvous::{
-    Argon2Params, Bundles, Contacts, Done, Event, HeldItems, LoggedIn, LoginStarted, PrekeysHeld,
-    PrekeysKept, Present, RegisterStarted, Registration, Reply, Request, Started, User,
+    Argon2Params, Bundles, Contacts, Done, Envelopes, Event, HeldItems, LoggedIn, LoginStarted,
+    PrekeysHeld, PrekeysKept, Present, RegisterStarted, Registration, Reply, Request, Started,
+    User, WaitingEnvelope,
 };
 use parlor_common::wire::{self, FrameDecoder};
 use rustls::pki_types::CertificateDer;
@@ -73,6 +74,11 @@ pub(super) fn request_seeds() -> Vec<Seed> {
         replace: true,
     };
     let asked = Request::ContactRequest { name: bob(), card: Box::new(people::card()) };
+    let posted = Request::EnvelopePost {
+        name: bob(),
+        device: DeviceId([2; 16]),
+        envelopes: vec![Blob(first().into_bytes()), Blob(following().into_bytes())],
+    };
     let offered = Request::PathOffer { name: bob(), offer: Box::new(people::offer()) };
     vec![
         taken("login-start", to_json(&Request::LoginStart { name: alice(), message: blob() })),
@@ -82,6 +88,9 @@ pub(super) fn request_seeds() -> Vec<Seed> {
         taken("path-offer", to_json(&offered)),
         taken("prekeys-put", to_json(&put)),
         taken("held-ack", to_json(&Request::HeldAck { ids: vec![1, u64::MAX] })),
+        taken("envelope-post", to_json(&posted)),
+        taken("envelope-get", r#"{"request":"envelope.get"}"#),
+        taken("envelope-ack", to_json(&Request::EnvelopeAck { ids: vec![1, u64::MAX] })),
         taken("device-start", to_json(&Request::DeviceStart { count: 12 })),
         taken("unknown", r#"{"request":"later.thing","x":[{}]}"#),
         refused("bad-name", r#"{"request":"user.get","name":"../x"}"#),
@@ -108,6 +117,7 @@ pub(super) fn event_seeds() -> Vec<Seed> {
         taken("offer", to_json(&offer)),
         taken("presence", presence),
         taken("held", to_json(&Event::Held {})),
+        taken("envelopes", to_json(&Event::Envelopes {})),
         taken("unknown", r#"{"event":"fireworks","colour":"red"}"#),
         refused("no-event", r#"{"name":"bob"}"#),
     ]
@@ -129,6 +139,7 @@ pub(super) fn reply(bytes: &[u8]) -> Outcome {
         b'j' => Outcome::of(json::<Reply<Bundles>>(body)),
         b'k' => Outcome::of(json::<Reply<Started>>(body)),
         b'l' => Outcome::of(json::<Reply<Present>>(body)),
+        b'm' => Outcome::of(json::<Reply<Envelopes>>(body)),
         _ => Outcome::Refused,
     }
 }
@@ -138,6 +149,7 @@ pub(super) fn reply_seeds() -> Vec<Seed> {
     let blob = || Blob(vec![7; 128]);
     let started = LoginStarted { message: blob(), argon2: Argon2Params::DEFAULT };
     let logged_in = LoggedIn { account_box: blob(), devices: first };
+    let waiting = WaitingEnvelope { id: 7, envelope: Blob(following().into_bytes()) };
     let card = String::from_utf8(to_json(&people::card())).unwrap();
     let held = format!(
         r#"g{{"ok":{{"items":[{{"id":1,"from":"alice","what":{{"kind":"request","card":{card}}}}},{{"id":2,"from":"bob","what":{{"kind":"declined"}}}},{{"id":3,"from":"bob","what":{{"kind":"new"}}}}]}}}}"#
@@ -153,6 +165,7 @@ pub(super) fn reply_seeds() -> Vec<Seed> {
         taken("prekeys-held", reply_to(b'i', PrekeysHeld { one_time: 37, signed: None })),
         taken("bundles", reply_to(b'j', Bundles { bundles: vec![people::bundle()] })),
         taken("present", r#"l{"ok":{"contacts":[{"name":"bob","online":true,"list_version":2}]}}"#),
+        taken("envelopes", reply_to(b'm', Envelopes { envelopes: vec![waiting] })),
         refused("both", r#"a{"ok":{},"error":{"code":"malformed","message":""}}"#),
     ]
 }

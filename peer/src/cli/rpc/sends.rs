@@ -160,7 +160,8 @@ mod tests {
         fn receipt(&mut self, number: u64, state: MessageState, ms: u64) -> Option<Value> {
             let to = "bob".parse().unwrap();
             let carrier = Some(Carrier::Direct);
-            let event = Event::Receipt { id: message(number), to, state, carrier };
+            let (id, reason) = (message(number), None);
+            let event = Event::Receipt { id, to, state, carrier, reason };
             let now = self.after(ms);
             self.sends.handle(&event, now)
         }

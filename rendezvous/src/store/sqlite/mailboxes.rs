@@ -250,7 +250,8 @@ fn expire(db: &Connection, before: Timestamp, at: Timestamp) -> Result<u64, Quer
 }
 
 /// Empties the table, which overwrites whole pages, and fills it again from the first row to the
-/// last, which moves none; unless too much is in it for that.
+/// last, which moves none; unless too much is in it for that. In between the rows are in memory, as
+/// temporary tables are here.
 pub(super) fn write_anew(db: &Transaction<'_>) -> rusqlite::Result<()> {
     let sum = "SELECT coalesce(sum(bytes), 0) FROM mailboxes";
     if db.query_row(sum, [], |row| row.get(0).map(loaded))? > MAX_WRITTEN_ANEW {
