@@ -112,8 +112,20 @@ fn open(folder: &Path) -> (ProfileLock, Store) {
     (lock, store)
 }
 
+/// Does what is due, and waits until it is done.
+fn tick(store: &mut Store, now: Timestamp) {
+    store.handle_timeout(now).unwrap();
+    store.settle().unwrap();
+}
+
+/// What stands in the files that are emptied.
 fn log_len(folder: &Path) -> u64 {
-    fs::metadata(folder.join("profile.db-wal")).map_or(0, |log| log.len())
+    let files = ["profile.db-wal", "profile.journal", "profile.journal.old"];
+    files
+        .iter()
+        .filter_map(|name| fs::metadata(folder.join(name)).ok())
+        .map(|found| found.len())
+        .sum()
 }
 
 #[test]
@@ -127,9 +139,11 @@ fn erased_keys_are_gone_a_second_after_the_commit() {
         for _ in 0..20 {
             churn.step(&mut store);
         }
-        store.handle_timeout(now).unwrap();
+        tick(&mut store, now);
         assert!(churn.found_of_erased(&Loot::of(folder)) > 0, "there is something to erase");
-        store.handle_timeout(now + Duration::from_millis(950)).unwrap();
+        tick(&mut store, now + Duration::from_millis(20));
+        assert!(churn.found_of_erased(&Loot::of(folder)) > 0, "in the database, too");
+        tick(&mut store, now + Duration::from_millis(950));
         churn.assert_gone(&Loot::of(folder));
         assert_eq!(log_len(folder), 0);
     }
@@ -161,7 +175,7 @@ fn erased_keys_that_a_killed_process_left_are_gone_at_the_next_start() {
     }
     // The files as they stand now are what is left of a process that is killed now.
     let killed = TempDir::new().unwrap();
-    for name in ["profile.db", "profile.db-wal", "profile.key"] {
+    for name in ["profile.db", "profile.db-wal", "profile.journal", "profile.key"] {
         fs::copy(folder.join(name), killed.path().join(name)).unwrap();
     }
     assert!(churn.found_of_erased(&Loot::of(killed.path())) > 0);

@@ -32,7 +32,7 @@ mod chain;
 #[cfg(test)]
 mod fixture;
 pub mod group;
-mod kdf;
+pub(crate) mod kdf;
 pub mod kem;
 pub mod padding;
 pub mod prekey;

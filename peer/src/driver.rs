@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parlor_common::id::Incarnation;
 use parlor_common::identity::DeviceSecret;
+use parlor_common::time::Timestamp;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use rand::{CryptoRng, Rng};
@@ -119,6 +120,11 @@ pub fn os_rng() -> impl CryptoRng {
     UnwrapErr(SysRng)
 }
 
+/// The machine's date.
+pub(crate) fn date() -> Timestamp {
+    Clock::start().now().date
+}
+
 struct Driver {
     node: Node,
     store: Store,
@@ -207,7 +213,7 @@ impl Driver {
     fn save(&mut self, now: Now) -> Result<(), EngineError> {
         let changes = self.node.take_changes(now, &mut os_rng());
         if !changes.is_empty() {
-            let saved = self.store.commit(&changes)?;
+            let saved = self.store.commit(changes)?;
             self.node.handle_saved(saved, now);
         }
         Ok(())

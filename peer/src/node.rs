@@ -25,6 +25,7 @@
 
 mod agreements;
 mod blocking;
+mod bytes;
 mod contacts;
 pub mod content;
 mod delivery;
@@ -325,6 +326,7 @@ impl Node {
         self.look_after_prekeys(now);
         self.expire_keys(now);
         self.erase_expired(now);
+        self.retry_fetching(now);
         self.offers.outgrown(now.timer);
         self.ready.extend(self.outbox.contacts());
     }
@@ -340,6 +342,7 @@ impl Node {
             self.repairs.poll_timeout(now.timer),
             self.publication.poll_timeout(),
             self.posting.poll_timeout(now.timer),
+            self.fetching.poll_timeout(),
             self.expiry_timeout(now),
         ]
         .into_iter()
@@ -357,7 +360,7 @@ impl Node {
             self.pump(&contact, now, rng);
         }
         self.post_loose();
-        self.acknowledge_envelopes();
+        self.acknowledge_envelopes(now);
         self.order_strides();
         self.fresh.clear();
         let mut changes = std::mem::take(&mut self.changes);

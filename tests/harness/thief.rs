@@ -8,7 +8,10 @@ use std::path::Path;
 use aes::Aes256;
 use aes::cipher::block_padding::NoPadding;
 use aes::cipher::{BlockModeDecrypt, KeyIvInit};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use data_encoding::HEXLOWER;
+use hkdf::Hkdf;
+use sha2::Sha256;
 
 /// `SQLCipher` 4 with HMAC-SHA256: pages of this many bytes, of which the last are the IV and the
 /// tag.
@@ -22,13 +25,20 @@ const FRAME_HEADER: usize = 24;
 /// So many bytes of a secret are not found by accident.
 const PIECE: usize = 8;
 
-/// Everything that stands in the pages of a profile's databases and logs, in pieces.
+/// Of a journal: its name and version, id and check; and of each record in it: length and number.
+const JOURNAL_NAME: usize = 8;
+const JOURNAL_ID: usize = 32;
+const JOURNAL_HEADER: usize = JOURNAL_NAME + JOURNAL_ID + 16;
+const RECORD_HEADER: usize = 12;
+
+/// Everything that stands in the pages of a profile's databases and logs, and in its journal, in
+/// pieces.
 pub struct Loot {
     pieces: HashSet<[u8; PIECE]>,
 }
 
 impl Loot {
-    /// Reads a profile's folder: database, log, copies.
+    /// Reads a profile's folder: database, log, journal, copies.
     pub fn of(folder: &Path) -> Self {
         let key = fs::read_to_string(folder.join("profile.key")).unwrap();
         Self::with_key(folder, &HEXLOWER.decode(key.trim().as_bytes()).unwrap())
@@ -40,15 +50,18 @@ impl Loot {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
-            if name.starts_with("profile.db") && !name.ends_with("-shm") {
+            let texts: Vec<Vec<u8>> = if name.starts_with("profile.journal") {
+                records(&fs::read(&path).unwrap(), key)
+            } else if name.starts_with("profile.db") && !name.ends_with("-shm") {
                 let bytes = fs::read(&path).unwrap();
-                for page in encrypted_pages(&bytes, name.ends_with("-wal")) {
-                    let page = decrypt(page, key);
-                    pieces.extend(
-                        page.windows(PIECE)
-                            .map(|piece| -> [u8; PIECE] { piece.try_into().unwrap() }),
-                    );
-                }
+                let pages = encrypted_pages(&bytes, name.ends_with("-wal"));
+                pages.map(|page| decrypt(page, key)).collect()
+            } else {
+                Vec::new()
+            };
+            for text in texts {
+                let found = text.windows(PIECE);
+                pieces.extend(found.map(|piece| -> [u8; PIECE] { piece.try_into().unwrap() }));
             }
         }
         Self { pieces }
@@ -77,4 +90,29 @@ fn decrypt(page: &[u8], key: &[u8; 32]) -> Vec<u8> {
     let mut page = ciphertext.to_vec();
     cipher.decrypt_padded::<NoPadding>(&mut page).unwrap();
     page
+}
+
+/// What was sealed in a journal's records.
+fn records(bytes: &[u8], key: &[u8; 32]) -> Vec<Vec<u8>> {
+    let Some((header, mut rest)) = bytes.split_at_checked(JOURNAL_HEADER) else {
+        return Vec::new();
+    };
+    let id = &header[JOURNAL_NAME..JOURNAL_NAME + JOURNAL_ID];
+    let mut key_of_file = [0; 32];
+    let hkdf = Hkdf::<Sha256>::new(Some(id), key);
+    hkdf.expand(b"parlor/v1/journal", &mut key_of_file).unwrap();
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key_of_file).unwrap());
+    let mut texts = Vec::new();
+    while let Some((header, behind)) = rest.split_at_checked(RECORD_HEADER) {
+        let len = u32::from_be_bytes(*header.first_chunk().unwrap());
+        let Some((sealed, behind)) = behind.split_at_checked(len as usize + 16) else { break };
+        let mut nonce = [0; 12];
+        nonce[4..].copy_from_slice(&header[4..]);
+        let (nonce, mut sealed) = (Nonce::assume_unique_for_key(nonce), sealed.to_vec());
+        if let Ok(text) = key.open_in_place(nonce, Aad::from(header), &mut sealed) {
+            texts.push(text.to_vec());
+        }
+        rest = behind;
+    }
+    texts
 }

@@ -97,14 +97,13 @@ impl Listener<'_> {
 }
 
 /// Waits until the rendezvous shows this device online, but not for long. Returns what happened
-/// meanwhile, messages aside: those are in the store.
+/// meanwhile.
 async fn wait_ready(session: &mut Session) -> Vec<Event> {
     let deadline = Instant::now() + READY_TIME;
     let mut happened = Vec::new();
     loop {
         match timeout_at(deadline, session.engine.next()).await {
             Err(_) | Ok(None | Some(Event::Online)) => return happened,
-            Ok(Some(Event::Message(_))) => {}
             Ok(Some(event)) => happened.push(event),
         }
     }

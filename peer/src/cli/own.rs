@@ -34,7 +34,8 @@ impl OwnProfile {
         drop(context.home.open_read_only()?);
         let lock = context.home.lock(command)?;
         let store = lock.open()?;
-        Ok(Self { identity: store.reader().identity()?, store, _lock: lock })
+        let identity = store.reader().identity()?;
+        Ok(Self { identity, store, _lock: lock })
     }
 
     /// Connects as this device.
@@ -97,8 +98,9 @@ async fn settle(store: &mut Store, session: &ServerSession) -> Result<bool, CliE
 
 /// The same, before an engine starts from the profile: it must know which account it speaks for.
 pub(super) async fn settle_first(store: &mut Store) -> Result<(), CliError> {
-    if store.reader().rekeying()?.is_some() {
-        let session = interruptible(connect(&store.reader().identity()?)).await??;
+    let (asked, identity) = (store.reader().rekeying()?, store.reader().identity()?);
+    if asked.is_some() {
+        let session = interruptible(connect(&identity)).await??;
         settle(store, &session).await?;
         session.close().await;
     }

@@ -10,11 +10,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
-use self::call::{Call, Method, Send, read_calls};
+use self::call::{Call, Method, Read, Send, Typing, read_calls};
 use self::frame::{failure, notification, success};
 use self::newest::Newest;
 use self::sends::{Asked, Sends, refused};
@@ -164,6 +164,14 @@ impl Rpc<'_> {
             Ok(Call { id, method: Method::History(args) }) => {
                 self.histories.push((Instant::now() + HISTORY_TIME, id, args));
                 None
+            }
+            Ok(Call { id, method: Method::Read(Read { contact, ids }) }) => {
+                self.session.have_read(contact, ids);
+                id.map(|id| success(&id, &json!({})))
+            }
+            Ok(Call { id, method: Method::Typing(Typing { contact }) }) => {
+                self.session.typing(contact);
+                id.map(|id| success(&id, &json!({})))
             }
             Err(answer) => Some(answer),
         };

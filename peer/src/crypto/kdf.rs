@@ -14,7 +14,7 @@ use super::group::{SharedSecret, VALUE_LEN};
 use super::kem::KemShared;
 
 /// 32 secret bytes.
-pub(super) type Key = Zeroizing<[u8; 32]>;
+pub(crate) type Key = Zeroizing<[u8; 32]>;
 
 const AGREE: &[u8] = b"parlor/v1/agree";
 const SENDER: &[u8] = b"parlor/v1/sender";
@@ -22,6 +22,7 @@ const SESSION_ID: &[u8] = b"parlor/v1/session-id";
 const ROOT: &[u8] = b"parlor/v1/root";
 const RATCHET: &[u8] = b"parlor/v1/ratchet";
 const MESSAGE: &[u8] = b"parlor/v1/message";
+const JOURNAL: &[u8] = b"parlor/v1/journal";
 
 /// What an agreement arrives at: from its shared secrets, in order, and its transcript hash.
 pub(super) fn agreed_secret<'a>(
@@ -76,6 +77,15 @@ pub(super) fn next_chain_key(chain: &Key) -> Key {
 /// The keys under which a message is sealed.
 pub(super) fn aead_key(message: &Key) -> AeadKey {
     AeadKey::new(expand(&from_key(message), &[MESSAGE]))
+}
+
+/// What a file of a profile's journal needs: 32 bytes that are its key, and 16 that show in its head
+/// that this is the key. From the profile's key and the file's random id.
+pub(crate) fn journal_keys(profile: &[u8; 32], id: &[u8; 32]) -> (Key, [u8; 16]) {
+    let both: Zeroizing<[u8; 48]> = expand(&Hkdf::new(Some(id), profile), &[JOURNAL]);
+    let (mut key, mut check) = (Key::default(), [0; 16]);
+    key.iter_mut().chain(check.iter_mut()).zip(both.iter()).for_each(|(to, from)| *to = *from);
+    (key, check)
 }
 
 fn hmac(key: &Key, message: &[u8]) -> Key {

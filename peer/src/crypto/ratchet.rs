@@ -22,6 +22,7 @@ use std::time::Duration;
 use parlor_common::prekey::DhPublicBytes;
 use parlor_common::time::Timestamp;
 use rand::CryptoRng;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::chain::{ChainKey, MessageKey, RemoteChainKey};
@@ -69,7 +70,7 @@ pub(super) struct RatchetHeader<'a> {
 
 /// Names a chain of the other side: the start of the hash of its ratchet key. Which key a message
 /// has is a look-up only: that the key is right is shown by the tag.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ChainId(pub [u8; Self::LEN]);
 
 impl ChainId {

@@ -3,13 +3,18 @@
 //! that no more is in memory than one.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use parlor_common::envelope::Envelope;
+use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::{Envelopes, Request};
 
 use super::Node;
 use super::input::{Now, Source};
 use super::server::Purpose;
+
+/// What was refused is asked for again after this time.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// How far this device is with its mailbox.
 #[derive(Debug, Default)]
@@ -19,6 +24,8 @@ pub(super) struct Fetching {
     stage: Stage,
     /// Whether something new was announced since a group was asked for.
     again: bool,
+    /// After a refusal: when it is asked for again.
+    retry_at: Option<Timestamp>,
     /// Numbers of the group that came last that are not done with.
     open: BTreeSet<u64>,
     /// Numbers that are, and are acknowledged at the end of the turn.
@@ -36,6 +43,8 @@ enum Stage {
     Asked,
     /// A group came, and the next was not asked for.
     Came,
+    /// A group was refused, or not answered.
+    Failed,
 }
 
 impl Fetching {
@@ -69,9 +78,19 @@ impl Fetching {
         self.left |= self.open.remove(&id);
     }
 
+    /// The group that was asked for does not come.
+    pub(super) fn failed(&mut self) {
+        self.stage = Stage::Failed;
+    }
+
+    /// When a group is to be asked for again.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.retry_at
+    }
+
     /// Whether something is to be acknowledged, or to be fetched next.
     pub(super) fn is_due(&self) -> bool {
-        !self.settled.is_empty() || self.is_done()
+        !self.settled.is_empty() || self.is_done() || self.stage == Stage::Failed
     }
 
     /// Whether the group that came is done with.
@@ -128,8 +147,19 @@ impl Node {
         some
     }
 
+    /// Asks again for what was refused, if that is due.
+    pub(super) fn retry_fetching(&mut self, now: Now) {
+        if self.fetching.retry_at.take_if(|at| *at <= now.timer).is_some() {
+            self.fetch_envelopes();
+        }
+    }
+
     /// Acknowledges what is saved with this turn, and goes on fetching where all is done with.
-    pub(super) fn acknowledge_envelopes(&mut self) {
+    pub(super) fn acknowledge_envelopes(&mut self, now: Now) {
+        if self.fetching.stage == Stage::Failed {
+            self.fetching.stage = Stage::Idle;
+            self.fetching.retry_at = Some(now.timer + RETRY);
+        }
         let ids = std::mem::take(&mut self.fetching.settled);
         if !self.rendezvous.is_signed_in() {
             return;
@@ -176,6 +206,17 @@ mod tests {
         fetching.put_off(3);
         assert!(fetching.is_due() && fetching.left && fetching.settled.is_empty());
         fetching.disconnected();
+        assert_eq!(fetching.want(), Some(0));
+    }
+
+    #[test]
+    fn what_was_refused_can_be_asked_for_again() {
+        let mut fetching = Fetching::default();
+        fetching.want();
+        fetching.failed();
+        assert!(fetching.is_due());
+        assert_eq!(fetching.want(), None, "not at once");
+        fetching.stage = Stage::Idle;
         assert_eq!(fetching.want(), Some(0));
     }
 }

@@ -7,7 +7,7 @@ use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::identity::{AccountKey, DeviceSecret};
 use parlor_common::link::ServerAddress;
 use parlor_common::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::content::IdRange;
@@ -16,7 +16,7 @@ use crate::crypto::group::KeyPair;
 pub use crate::crypto::session::ChainId;
 
 /// How far two people are with becoming contacts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContactState {
     /// Asked by us; their answer is awaited.
@@ -30,7 +30,7 @@ pub enum ContactState {
 }
 
 /// Which carriers a contact may be reached by.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// Addresses are exchanged and links are direct.
@@ -39,7 +39,7 @@ pub enum Policy {
 }
 
 /// A contact, or somebody on the way to become one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Contact {
     /// The contact's name.
     pub name: Username,
@@ -65,7 +65,7 @@ pub struct Contact {
 }
 
 /// After how many seconds each side would have messages disappear; absent for never.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Timers {
     /// The person's own wish.
     pub ours: Option<u32>,
@@ -90,7 +90,7 @@ impl Contact {
 }
 
 /// The state of a message that was sent from here.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MessageState {
     /// In the outbox.
@@ -105,8 +105,18 @@ pub enum MessageState {
     Failed,
 }
 
+impl MessageState {
+    /// Whether a message in this state is in the outbox.
+    pub const fn waits(self) -> bool {
+        match self {
+            Self::Queued | Self::Sent => true,
+            Self::Delivered | Self::Read | Self::Failed => false,
+        }
+    }
+}
+
 /// A way for envelopes to reach a device.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
     /// Straight from peer to peer.
@@ -116,7 +126,7 @@ pub enum Carrier {
 }
 
 /// A message that was sent from here and has not been acknowledged.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct OutboxMessage {
     /// Its id.
     pub id: MessageId,
@@ -150,7 +160,7 @@ impl OutboxMessage {
 }
 
 /// Why a message will not be delivered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailReason {
     /// The recipient was blocked.
@@ -164,18 +174,19 @@ pub enum FailReason {
 }
 
 /// A message as it was sealed.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Sealed {
     /// The device that it was sealed for.
     pub device: DeviceId,
     /// The session that sealed it.
     pub session: SessionId,
     /// The envelope's bytes.
+    #[serde(with = "super::bytes")]
     pub envelope: Vec<u8>,
 }
 
 /// A session as it is stored.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Deserialize, PartialEq, Serialize)]
 pub struct StoredSession {
     /// The contact's device.
     pub device: DeviceId,
@@ -186,6 +197,7 @@ pub struct StoredSession {
     /// When a message was last opened on it, or it was made.
     pub opened_at: Timestamp,
     /// The session's state, as [`Session::encode`](crate::crypto::session::Session::encode) wrote it.
+    #[serde(with = "super::bytes")]
     pub state: Zeroizing<Vec<u8>>,
 }
 
@@ -202,7 +214,7 @@ impl std::fmt::Debug for StoredSession {
 }
 
 /// A message of others that just arrived.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ReceivedMessage {
     /// Its id.
     pub id: MessageId,
@@ -228,7 +240,7 @@ pub struct ReceivedMessage {
 
 /// Names an envelope that was opened. Two envelopes can have the same number of a chain where their
 /// sender was put back to an earlier state; then their tags differ.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct EnvelopeRef {
     /// The session.
     pub session: SessionId,
@@ -241,7 +253,7 @@ pub struct EnvelopeRef {
 }
 
 /// A change to what is stored. All changes of a turn are saved together or not at all.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum Change {
     /// Keep a contact in this form.
     PutContact(Box<Contact>),
@@ -296,7 +308,7 @@ pub enum Change {
     RemoveSession(DeviceId, SessionId),
     /// Keep a pair's secret halves, encoded by
     /// [`LocalPrekeys`](crate::crypto::prekey::LocalPrekeys).
-    PutPrekey(u32, Zeroizing<Vec<u8>>),
+    PutPrekey(u32, #[serde(with = "super::bytes")] Zeroizing<Vec<u8>>),
     /// Erase a pair's secret halves.
     RemovePrekey(u32),
     /// Remember that a first message with this ephemeral key was accepted, and when.
@@ -362,7 +374,7 @@ pub struct StoredMessage {
 }
 
 /// Which way a message went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the contact.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parlor_common::prekey::DhPublicBytes;
 use parlor_common::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::record::Change;
@@ -16,7 +17,7 @@ use super::record::Change;
 const MEMORY: Duration = Duration::from_secs((21 + 44) * 24 * 3600);
 
 /// The start of the hash of an ephemeral key, 16 bytes.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct EphemeralHash(pub [u8; 16]);
 
 impl EphemeralHash {

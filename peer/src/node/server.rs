@@ -288,8 +288,8 @@ impl Node {
             Purpose::Restore | Purpose::User(_, Lookup::Restore(_)) => self.restored(None),
             Purpose::Bundles(name) => self.no_bundles(name),
             Purpose::Posted(contact) => self.post_unanswered(contact),
-            Purpose::Envelopes
-            | Purpose::Held
+            Purpose::Envelopes => self.fetching.failed(),
+            Purpose::Held
             | Purpose::Nothing
             | Purpose::PrekeysHeld
             | Purpose::PrekeysKept
@@ -390,8 +390,11 @@ impl Node {
     }
 
     fn envelopes_reply(&mut self, payload: &[u8], now: Now) {
-        let some = served(payload).is_some_and(|envelopes| self.handle_envelopes(envelopes, now));
-        if !some {
+        let Some(envelopes) = served(payload) else {
+            self.fetching.failed();
+            return self.signed_in(&Step::Mailbox);
+        };
+        if !self.handle_envelopes(envelopes, now) {
             self.signed_in(&Step::Mailbox);
         }
     }

@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 
-use super::{DATABASE, Home, KEY, ProfileError, at, key, private};
+use super::key::KeyFile;
+use super::{DATABASE, Home, JOURNAL, KEY, ProfileError, at, private};
 use crate::node::record::Identity;
 use crate::store::{Store, StoreKey};
 
@@ -27,6 +28,10 @@ impl PreparedProfile {
     ) -> Result<Self, ProfileError> {
         let prepared = Self { home };
         prepared.remove();
+        // There is no profile: a journal that is there is none's.
+        for name in [JOURNAL.to_owned(), format!("{JOURNAL}.old")] {
+            drop(fs::remove_file(prepared.home.path.join(name)));
+        }
         prepared.write_files(identity, key)?;
         Ok(prepared)
     }
@@ -39,12 +44,13 @@ impl PreparedProfile {
         let home = &self.home;
         private::sync_folder(&home.path).map_err(at(&home.path))?;
         let path = home.path.join(DATABASE);
-        Store::open(&path, &home.key()?).map_err(|error| home.cannot_open(error))
+        Store::open(&path, &home.key()?, home.config()?.durability)
+            .map_err(|error| home.cannot_open(error))
     }
 
     fn write_files(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {
         let path = self.home.path.join(NEW_KEY);
-        key::write(&path, key).map_err(at(&path))?;
+        KeyFile::Plain(key.clone()).write(&path).map_err(at(&path))?;
         let path = self.home.path.join(NEW_DATABASE);
         private::create(&path).map_err(at(&path))?;
         Store::create(&path, key, identity)?.close()?;

@@ -65,7 +65,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Options for a file that, if it is made, only its owner reads.
-pub(super) fn options() -> OpenOptions {
+pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -7,19 +7,20 @@
 //! nothing, whatever `secure_delete` says): so the tables that hold keys are written anew before
 //! the log is emptied.
 //!
+//! And before the database has it, it stands in the journal: with the log, a file of that is
+//! erased.
+//!
 //! That happens once, soon after the first of any number of commits, and never in one.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parlor_common::time::Timestamp;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
-use super::{BUSY_TIMEOUT, CommitError, Store};
-
-/// How long after a commit what it erased may still be found: a second, with the work itself.
-const DELAY: Duration = Duration::from_millis(900);
+use super::BUSY_TIMEOUT;
 
 /// How long the end of a store waits for a process that reads.
 pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,95 +28,47 @@ pub(super) const CLOSING_TIMEOUT: Duration = Duration::from_secs(1);
 /// The tables whose rows hold keys that are erased some day.
 const KEY_TABLES: [&str; 2] = ["sessions", "prekeys"];
 
-/// What is still to be erased, and when.
-#[derive(Debug)]
-pub(super) struct Erasure {
-    log: Log,
-    /// Whether rows may have moved since the tables of keys were written anew.
+/// Erases what was committed where it was replaced, waiting so long for readers. Returns whether the
+/// log is empty. The tables of keys are written anew where `rows_moved`.
+pub(super) fn erase(
+    db: &mut Connection,
     rows_moved: bool,
-}
-
-/// How it stands with the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Log {
-    Empty,
-    /// Something stands in it, for how long is not known yet.
-    Written,
-    /// It is to be emptied then.
-    Due(Timestamp),
-}
-
-impl Erasure {
-    /// Of a database of which nothing is known.
-    pub(super) const fn new() -> Self {
-        Self { log: Log::Written, rows_moved: true }
-    }
-
-    /// Something was committed.
-    pub(super) fn written(&mut self) {
-        self.rows_moved = true;
-        if self.log == Log::Empty {
-            self.log = Log::Written;
-        }
+    patience: Duration,
+) -> rusqlite::Result<bool> {
+    db.busy_timeout(patience)?;
+    let emptied = erase_at_once(db, rows_moved);
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    match emptied {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
+        emptied => emptied,
     }
 }
 
-impl Store {
-    /// Erases what is due by now. To be called after every turn in which something was committed,
-    /// and when [`Store::poll_timeout`] says.
-    pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), CommitError> {
-        let waits = match self.erasure.log {
-            Log::Empty => false,
-            Log::Written => true,
-            // Somebody may be reading what stands in the log: then it is tried again.
-            Log::Due(due) if due <= now => !self.erase(Duration::ZERO)?,
-            Log::Due(_) => return Ok(()),
-        };
-        if waits {
-            self.erasure.log = Log::Due(now + DELAY);
-        }
-        Ok(())
+fn erase_at_once(db: &mut Connection, rows_moved: bool) -> rusqlite::Result<bool> {
+    if rows_moved {
+        write_keys_anew(db)?;
     }
-
-    /// When [`Store::handle_timeout`] next has something to do, by the clock that it is told.
-    pub const fn poll_timeout(&self) -> Option<Timestamp> {
-        match self.erasure.log {
-            Log::Due(due) => Some(due),
-            Log::Empty | Log::Written => None,
-        }
-    }
-
-    /// Erases now what was committed, waiting so long for readers. Returns whether the log is
-    /// empty.
-    pub(super) fn erase(&mut self, patience: Duration) -> rusqlite::Result<bool> {
-        self.reader.db.busy_timeout(patience)?;
-        let emptied = self.erase_at_once();
-        self.reader.db.busy_timeout(BUSY_TIMEOUT)?;
-        match emptied {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
-            emptied => emptied,
-        }
-    }
-
-    fn erase_at_once(&mut self) -> rusqlite::Result<bool> {
-        if self.erasure.rows_moved {
-            write_keys_anew(&mut self.reader.db)?;
-            self.erasure.rows_moved = false;
-        }
-        let emptied = empty_log(&self.reader.db)?;
-        if emptied {
-            self.erasure.log = Log::Empty;
-        }
-        Ok(emptied)
-    }
+    empty_log(db)
 }
 
 /// Whether the database at `path` has a log with something in it, though it is not open: it was
 /// not closed in order.
 pub(super) fn has_log(path: &Path) -> bool {
+    log(path).metadata().is_ok_and(|found| found.len() > 0)
+}
+
+/// Writes the log to the disk: for when it cannot be emptied.
+pub(super) fn sync_log(path: &Path) -> io::Result<()> {
+    match File::open(log(path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        log => log?.sync_all(),
+    }
+}
+
+fn log(path: &Path) -> PathBuf {
     let mut log = OsString::from(path);
     log.push("-wal");
-    Path::new(&log).metadata().is_ok_and(|found| found.len() > 0)
+    log.into()
 }
 
 /// Empties the tables of keys, which overwrites whole pages, and fills them from the first row to
@@ -143,12 +96,15 @@ fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
 mod tests {
     use std::fs;
 
+    use parlor_common::time::Timestamp;
     use tempfile::TempDir;
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::node::record::Change;
+    use crate::store::backlog::ERASURE_TIME as DELAY;
     use crate::store::fixture::{contact, identity, put, store};
-    use crate::store::{Reader, StoreKey};
+    use crate::store::{Reader, Store, StoreKey};
 
     const MINUTE: Timestamp = Timestamp::from_millis(60_000);
 
@@ -161,12 +117,19 @@ mod tests {
             (files, store)
         }
 
-        fn path(&self) -> std::path::PathBuf {
+        fn path(&self) -> PathBuf {
             self.0.path().join("profile.db")
         }
 
         fn log_len(&self) -> u64 {
             fs::metadata(self.0.path().join("profile.db-wal")).unwrap().len()
+        }
+
+        /// How many bytes stand in the journal's files.
+        fn journal_len(&self) -> u64 {
+            let files =
+                ["profile.journal", "profile.journal.old"].map(|name| self.0.path().join(name));
+            files.iter().filter_map(|file| fs::metadata(file).ok()).map(|found| found.len()).sum()
         }
     }
 
@@ -174,43 +137,55 @@ mod tests {
         StoreKey::new(Zeroizing::new([1; 32]))
     }
 
+    /// Does what is due, and waits until it is done.
+    fn tick(store: &mut Store, now: Timestamp) {
+        store.handle_timeout(now).unwrap();
+        store.settle().unwrap();
+    }
+
     #[test]
-    fn the_log_is_emptied_within_a_second_of_the_first_commit_and_not_before() {
+    fn journal_and_log_are_emptied_within_a_second_of_the_first_commit_and_not_before() {
         let (files, mut store) = Files::new();
         assert_eq!(store.poll_timeout(), None);
-        store.handle_timeout(MINUTE).unwrap();
+        tick(&mut store, MINUTE);
         let due = MINUTE + DELAY;
         assert_eq!(store.poll_timeout(), Some(due));
         // Whatever else is committed puts nothing off.
         store.commit(&[put(contact("bob"))]).unwrap();
-        store.handle_timeout(due - Duration::from_millis(1)).unwrap();
+        tick(&mut store, due - Duration::from_millis(1));
         assert_eq!(store.poll_timeout(), Some(due));
-        assert!(files.log_len() > 0);
-        store.handle_timeout(due).unwrap();
-        assert_eq!((store.poll_timeout(), files.log_len()), (None, 0));
+        assert!(files.log_len() > 0 && files.journal_len() > 0);
+        tick(&mut store, due);
+        assert_eq!((store.poll_timeout(), files.log_len(), files.journal_len()), (None, 0, 0));
         assert!(DELAY < Duration::from_secs(1));
     }
 
     #[test]
     fn a_commit_after_that_starts_the_time_again_and_nothing_else_does() {
         let (files, mut store) = Files::new();
-        store.handle_timeout(MINUTE).unwrap();
-        store.handle_timeout(MINUTE + DELAY).unwrap();
+        tick(&mut store, MINUTE);
+        tick(&mut store, MINUTE + DELAY);
         let later = MINUTE + 10 * DELAY;
-        store.handle_timeout(later).unwrap();
+        tick(&mut store, later);
         assert_eq!(store.poll_timeout(), None);
         store.commit(&[put(contact("bob"))]).unwrap();
-        store.handle_timeout(later).unwrap();
+        tick(&mut store, later);
+        // Into the database, onto the disk.
+        for _ in 0..2 {
+            let due = store.poll_timeout().unwrap();
+            assert!(due < later + Duration::from_millis(100));
+            tick(&mut store, due);
+        }
         assert_eq!(store.poll_timeout(), Some(later + DELAY));
-        assert!(files.log_len() > 0);
-        store.handle_timeout(later + 5 * DELAY).unwrap();
-        assert_eq!((store.poll_timeout(), files.log_len()), (None, 0));
+        assert!(files.log_len() > 0 && files.journal_len() > 0);
+        tick(&mut store, later + 5 * DELAY);
+        assert_eq!((store.poll_timeout(), files.log_len(), files.journal_len()), (None, 0, 0));
     }
 
     #[test]
     fn a_reader_that_holds_the_log_is_not_waited_for() {
         let (files, mut store) = Files::new();
-        store.handle_timeout(MINUTE).unwrap();
+        tick(&mut store, MINUTE);
         let reader = Reader::open(&files.path(), &key()).unwrap();
         reader.db.execute_batch("BEGIN").unwrap();
         assert_eq!(reader.contacts().unwrap().len(), 0);
@@ -218,29 +193,28 @@ mod tests {
         let mut now = MINUTE;
         for _ in 0..3 {
             now = now + DELAY;
-            store.handle_timeout(now).unwrap();
+            tick(&mut store, now);
             assert_eq!(store.poll_timeout(), Some(now + DELAY));
         }
         let held = files.log_len();
         assert!(held > 0);
-        store.handle_timeout(now + DELAY).unwrap();
+        tick(&mut store, now + DELAY);
         assert_eq!(files.log_len(), held, "trying again writes nothing");
         assert_eq!(reader.contacts().unwrap().len(), 0);
         reader.db.execute_batch("COMMIT").unwrap();
-        store.handle_timeout(now + 2 * DELAY).unwrap();
-        assert_eq!((store.poll_timeout(), files.log_len()), (None, 0));
+        tick(&mut store, now + 2 * DELAY);
+        assert_eq!((store.poll_timeout(), files.log_len(), files.journal_len()), (None, 0, 0));
         assert_eq!(reader.contacts().unwrap().len(), 1);
     }
 
     #[test]
     fn every_table_of_keys_is_written_anew_as_it_was() {
-        use crate::node::record::Change;
         let (_files, mut store) = Files::new();
         let prekey = |id: u32| Change::PutPrekey(id, Zeroizing::new(vec![7; 900]));
         let prekeys: Vec<_> = [5, 1, u32::MAX, 40, 2, 3].map(prekey).into_iter().collect();
-        store.commit(&prekeys).unwrap();
+        store.commit(prekeys).unwrap();
         let before = store.load().unwrap();
-        assert!(store.erase(Duration::ZERO).unwrap());
+        assert!(erase(&mut store.database.lock().db, true, Duration::ZERO).unwrap());
         let after = store.load().unwrap();
         assert_eq!(before.prekeys.len(), 6);
         assert_eq!((after.prekeys, after.sessions), (before.prekeys, before.sessions));
@@ -249,8 +223,8 @@ mod tests {
     #[test]
     fn a_store_in_memory_has_nothing_to_empty() {
         let mut store = store();
-        store.handle_timeout(MINUTE).unwrap();
-        store.handle_timeout(MINUTE + DELAY).unwrap();
+        tick(&mut store, MINUTE);
+        tick(&mut store, MINUTE + DELAY);
         assert_eq!(store.poll_timeout(), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, by what somebody can do about it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
@@ -16,11 +16,16 @@ pub enum OpenError {
     )]
     Copy(#[from] CopyError),
     /// The file is no database under this key: the key is wrong, or the file is damaged.
-    #[error("the database is damaged, or its key is another one")]
+    #[error(
+        "the database is damaged, or its key is another one; parlor doctor says what can be done"
+    )]
     Damaged,
     /// `SQLite` could not do it.
     #[error("the database cannot be opened: {0}")]
     Failed(#[source] rusqlite::Error),
+    /// What was committed last cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A newer program has written it.
     #[error("the database has version {found}, and this program knows {known}: update parlor")]
     Newer {
@@ -35,6 +40,26 @@ impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
         if is_damage(&error) { Self::Damaged } else { Self::Failed(error) }
     }
+}
+
+/// Why the journal could not be read.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// What stands in it was changed, or its key is another one.
+    #[error(
+        "the journal is damaged behind its record {after}; restore the profile from a backup, or \
+         move profile.journal away to go on without what was committed last"
+    )]
+    Damaged {
+        /// The last record that is whole; 0 for none.
+        after: u64,
+    },
+    /// The system refused.
+    #[error("the journal cannot be used: {0}")]
+    File(#[from] io::Error),
+    /// A newer program has written it.
+    #[error("the journal was written by a newer program: update parlor")]
+    Unknown,
 }
 
 /// Why a copy of the database could not be made.
@@ -55,14 +80,28 @@ pub enum CommitError {
     #[error("the database is in use by another process")]
     Busy,
     /// The file is damaged.
-    #[error("the database is damaged")]
+    #[error("the database is damaged; parlor doctor says what can be done")]
     Damaged,
     /// `SQLite` could not do it.
     #[error("the database cannot be written: {0}")]
     Failed(#[source] rusqlite::Error),
+    /// The system refused.
+    #[error("the journal cannot be written: {0}")]
+    File(#[source] io::Error),
     /// The disk is full.
     #[error("the disk is full")]
     Full,
+}
+
+impl From<io::Error> for CommitError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                Self::Full
+            }
+            _ => Self::File(error),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for CommitError {
@@ -83,7 +122,7 @@ pub enum ReadError {
     #[error("the database is in use by another process")]
     Busy,
     /// The file is damaged, or holds what this program never writes.
-    #[error("the database is damaged")]
+    #[error("the database is damaged; parlor doctor says what can be done")]
     Damaged,
     /// `SQLite` could not do it.
     #[error("the database cannot be read: {0}")]

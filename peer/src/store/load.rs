@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::columns::{Key, Millis, SecretBytes, Text};
 use super::read::{Reader, message_id};
-use super::{ReadError, Store};
+use super::{ReadError, Store, lock};
 use crate::node::record::{
     Carrier, Direction, EphemeralHash, MessageState, OutboxMessage, Sealed, Start, StoredSession,
 };
@@ -16,21 +16,22 @@ impl Store {
     /// What a node starts from. The node that starts has seen nobody: from here on, nobody counts
     /// as online. And it is one start more.
     pub fn load(&mut self) -> Result<Start, ReadError> {
-        self.reader.db.execute("UPDATE contacts SET online = FALSE WHERE online", [])?;
-        self.reader.db.execute("UPDATE identity SET starts = min(starts, 1 << 53) + 1", [])?;
-        self.erasure.written();
-        let contacts = self.reader.contacts()?;
+        let reader = self.reader();
+        reader.db.execute("UPDATE contacts SET online = FALSE WHERE online", [])?;
+        reader.db.execute("UPDATE identity SET starts = min(starts, 1 << 53) + 1", [])?;
+        lock(&self.backlog).written();
+        let contacts = reader.contacts()?;
         Ok(Start {
-            identity: self.reader.identity()?,
+            identity: reader.identity()?,
             contacts: contacts.into_iter().map(|listed| listed.contact).collect(),
-            sessions: self.reader.sessions()?,
-            prekeys: self.reader.prekeys()?,
-            outbox: self.reader.outbox()?,
-            last_sent: self.reader.last_sent()?,
-            next_expiry: self.reader.next_expiry()?,
-            ephemerals: self.reader.ephemerals()?,
-            prekeys_seen: self.reader.prekeys_seen()?,
-            starts: self.reader.starts()?,
+            sessions: reader.sessions()?,
+            prekeys: reader.prekeys()?,
+            outbox: reader.outbox()?,
+            last_sent: reader.last_sent()?,
+            next_expiry: reader.next_expiry()?,
+            ephemerals: reader.ephemerals()?,
+            prekeys_seen: reader.prekeys_seen()?,
+            starts: reader.starts()?,
         })
     }
 }

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::node::record::{Change, StoredSession};
     use crate::store::fixture::{id, identity, receive, received};
-    use crate::store::{OpenError, Reader, Store, schema};
+    use crate::store::{Durability, OpenError, Reader, Store, schema};
     use parlor_common::id::{DeviceId, SessionId};
     use parlor_common::time::Timestamp;
 
@@ -115,7 +115,7 @@ mod tests {
         /// Opens the database as a later program would that knows these steps more.
         fn open_later(&self, steps: &[&str]) -> Result<Store, OpenError> {
             let migrations = [schema::migrations(), steps].concat();
-            Store::open_with(&self.database(), &key(), &migrations)
+            Store::open_with(&self.database(), &key(), Durability::Process, &migrations)
         }
 
         fn assert_copy_is_whole(&self) {
@@ -128,8 +128,9 @@ mod tests {
         fn files(&self) -> Vec<String> {
             let entries = fs::read_dir(self.0.path()).unwrap();
             let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            let mut names: Vec<_> =
-                names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect();
+            let of_open =
+                |name: &String| ["-wal", "-shm", ".journal"].iter().any(|end| name.ends_with(end));
+            let mut names: Vec<_> = names.filter(|name| !of_open(name)).collect();
             names.sort();
             names
         }
@@ -189,7 +190,9 @@ mod tests {
         for _ in 0..2 {
             assert!(matches!(folder.open_later(&["nonsense"]), Err(OpenError::Failed(_))));
             folder.assert_copy_is_whole();
-            assert!(is_whole(&Store::open(&folder.database(), &key()).unwrap()));
+            assert!(is_whole(
+                &Store::open(&folder.database(), &key(), Durability::Process).unwrap()
+            ));
         }
         let mut store = folder.open_later(&[MORE]).unwrap();
         store.commit(&[session()]).unwrap();
@@ -199,7 +202,7 @@ mod tests {
     #[test]
     fn a_copy_holds_what_was_committed_before_a_process_was_killed() {
         let folder = Folder::new();
-        let mut store = Store::open(&folder.database(), &key()).unwrap();
+        let mut store = Store::open(&folder.database(), &key(), Durability::Process).unwrap();
         store.commit(&[receive(received(2))]).unwrap();
         let killed = Folder(TempDir::new().unwrap());
         for name in ["profile.db", "profile.db-wal"] {
@@ -236,7 +239,7 @@ mod tests {
         fs::create_dir(folder.copy()).unwrap();
         let refused = folder.open_later(&[MORE]).unwrap_err();
         assert!(matches!(refused, OpenError::Copy(CopyError::File(_))), "{refused}");
-        let store = Store::open(&folder.database(), &key()).unwrap();
+        let store = Store::open(&folder.database(), &key(), Durability::Process).unwrap();
         assert_eq!(schema::version(&store.reader().db).unwrap(), schema::latest());
         assert!(is_whole(&store));
     }

@@ -1,6 +1,7 @@
 //! Changes as SQL: contacts, sessions, prekeys. Everything here runs inside one transaction of the
 //! caller.
 
+mod import;
 mod messages;
 mod order;
 mod rekeying;
@@ -15,7 +16,9 @@ use parlor_common::link::{Link, Target};
 use parlor_common::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
+pub(super) use self::import::Importer;
 use super::columns::{Json, Millis};
+use super::group::{Queued, Write};
 use crate::node::record::{Change, Contact, EphemeralHash, Identity, Saved, StoredSession};
 
 /// Applies changes, and remembers for the length of one transaction which small numbers stand for
@@ -45,8 +48,27 @@ impl<'a> Writer<'a> {
         self.own
     }
 
-    /// Applies a change, and gives the answer of one that has an answer.
-    pub(super) fn apply(&mut self, change: &Change) -> rusqlite::Result<Option<Saved>> {
+    /// Applies what came of many changes.
+    pub(super) fn write(&mut self, write: &Write<'_>) -> rusqlite::Result<()> {
+        match write {
+            Write::Change(change) => self.apply(change, None).map(drop),
+            Write::Nothing => Ok(()),
+            Write::Printed(rows) => self.mark_printed(rows),
+            Write::Queue(queued) => self.queue(queued),
+            Write::Receive { message, row, printed } => {
+                self.receive(message, *row, *printed).map(drop)
+            }
+            Write::State(id, state, carrier) => self.set_state(*id, *state, *carrier),
+        }
+    }
+
+    /// Applies a change, and gives the answer of one that has an answer. A message that is new gets
+    /// this row, or the next one.
+    pub(super) fn apply(
+        &mut self,
+        change: &Change,
+        row: Option<i64>,
+    ) -> rusqlite::Result<Option<Saved>> {
         match change {
             Change::PutContact(contact) => self.put_contact(contact)?,
             Change::RemoveContact(name) => self.remove_contact(name)?,
@@ -55,7 +77,7 @@ impl<'a> Writer<'a> {
             Change::PutRekeying(devices) => self.put_rekeying(devices)?,
             Change::AdoptRekeying => self.adopt_rekeying()?,
             Change::ForgetRekeying => self.forget_rekeying()?,
-            Change::QueueMessage(message) => self.queue(message)?,
+            Change::QueueMessage(message) => self.queue(&Queued::new(message, row))?,
             Change::SealMessage(id, sealed) => self.seal(*id, sealed)?,
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier)?,
             Change::Fail(id, reason) => self.fail(*id, *reason)?,
@@ -64,7 +86,7 @@ impl<'a> Writer<'a> {
             Change::MarkRead(contact, ranges) => return self.mark_read(contact, ranges).map(Some),
             Change::EraseExpired(at) => return self.erase_expired(*at).map(Some),
             Change::RememberOpened(envelope) => self.put_opened(envelope, None)?,
-            Change::Receive(message) => return self.receive(message).map(Some),
+            Change::Receive(message) => return self.receive(message, row, false).map(Some),
             Change::FindOpened(envelope) => return self.find_opened(envelope).map(Some),
             Change::FindLastReceived(from, limit) => {
                 return self.find_last_received(from, *limit).map(Some);

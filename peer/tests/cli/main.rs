@@ -6,6 +6,7 @@ mod accounts;
 mod faults;
 mod rpc;
 mod stage;
+mod storage;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -9,18 +9,19 @@ use rusqlite::OptionalExtension;
 
 use super::Writer;
 use super::order::last_place;
-use crate::node::record::{
-    Direction, EnvelopeRef, MessageState, Opened, OutboxMessage, ReceivedMessage, Saved,
-};
+use crate::node::record::{Direction, EnvelopeRef, MessageState, Opened, ReceivedMessage, Saved};
 use crate::store::columns::Millis;
+use crate::store::group::Queued;
 use crate::store::read::message_id;
 
 impl Writer<'_> {
-    pub(super) fn queue(&mut self, message: &OutboxMessage) -> rusqlite::Result<()> {
+    pub(super) fn queue(&mut self, queued: &Queued<'_>) -> rusqlite::Result<()> {
         let sql = "INSERT INTO messages (id, person, direction, incarnation, number, text, \
-                   sent_at, state, place, expires_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-        let row = self.next_row()?;
+                   sent_at, state, carrier, place, expires_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                   ON CONFLICT (incarnation, number) DO NOTHING";
+        let Queued { message, row, state, carrier, .. } = queued;
+        let row = row.map_or_else(|| self.next_row(), Ok)?;
         let params = (
             row,
             self.person(&message.to)?,
@@ -29,16 +30,21 @@ impl Writer<'_> {
             message.id.number().cast_signed(),
             &message.text,
             Millis(message.sent_at),
-            message.state,
+            state,
+            carrier,
             last_place(row),
             expiry(message.sent_at, message.disappears),
         );
-        self.run(sql, params)?;
+        let is_new = self.run(sql, params)? > 0;
+        if is_new && state.waits() { self.put_out(row, queued) } else { Ok(()) }
+    }
+
+    fn put_out(&self, row: i64, queued: &Queued<'_>) -> rusqlite::Result<()> {
         let sql = "INSERT INTO outbox (message, account_key, device, session, envelope, \
                    after_incarnation, after_number, disappears) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let Queued { message, sealed, .. } = queued;
         let key = message.account_key.as_ref().map(AccountKey::as_bytes);
-        let sealed = message.sealed.as_ref();
         let params = (
             row,
             key,
@@ -52,23 +58,32 @@ impl Writer<'_> {
         self.run(sql, params).map(drop)
     }
 
-    pub(super) fn receive(&mut self, message: &ReceivedMessage) -> rusqlite::Result<Saved> {
+    /// Keeps a message, unless it is known; under this row, or the next one.
+    pub(super) fn receive(
+        &mut self,
+        message: &ReceivedMessage,
+        row: Option<i64>,
+        printed: bool,
+    ) -> rusqlite::Result<Saved> {
         if let Some(row) = self.known(message.account_key, message.id)? {
             // The same message in another envelope, which may come again too.
             self.put_opened(&message.envelope, Some(row))?;
             return Ok(Saved::Received(None));
         }
-        let row = self.insert(message)?;
-        self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
+        let row = row.map_or_else(|| self.next_row(), Ok)?;
+        self.insert(message, row)?;
+        if !printed {
+            self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
+        }
         self.put_opened(&message.envelope, Some(row))?;
         Ok(Saved::Received(Some(row)))
     }
 
-    fn insert(&mut self, message: &ReceivedMessage) -> rusqlite::Result<i64> {
+    fn insert(&mut self, message: &ReceivedMessage, row: i64) -> rusqlite::Result<()> {
         let sql = "INSERT INTO messages (id, person, direction, incarnation, number, text, \
                    sent_at, received_at, state, carrier, place, expires_at) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-        let (row, person) = (self.next_row()?, self.person(&message.from)?);
+        let person = self.person(&message.from)?;
         let incarnation = self.incarnation(message.account_key, message.id.incarnation())?;
         let number = message.id.number().cast_signed();
         self.put_order(person, message.account_key, message.id, message.after)?;
@@ -86,12 +101,11 @@ impl Writer<'_> {
             self.place(person, incarnation, number, row)?,
             expiry(message.received_at, message.disappears),
         );
-        self.run(sql, params)?;
-        Ok(row)
+        self.run(sql, params).map(drop)
     }
 
     /// The row of the next message.
-    fn next_row(&self) -> rusqlite::Result<i64> {
+    pub(super) fn next_row(&self) -> rusqlite::Result<i64> {
         let last: Option<i64> = self
             .db
             .prepare_cached("SELECT max(id) FROM messages")?
@@ -167,7 +181,7 @@ mod tests {
     use parlor_common::id::SessionId;
 
     use super::*;
-    use crate::node::record::Change;
+    use crate::node::record::{Change, OutboxMessage};
     use crate::store::Store;
     use crate::store::fixture::{
         account, answer, envelope, id, name, queue, queued, receive, received, sealed, store,

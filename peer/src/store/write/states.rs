@@ -26,12 +26,10 @@ impl Writer<'_> {
         let forward = "UPDATE messages SET state = ?2, carrier = coalesce(?3, carrier), \
                        reason = NULL WHERE id = ?1 AND state <= ?2";
         self.run(forward, (row, state, carrier))?;
-        match state {
-            MessageState::Queued | MessageState::Sent => Ok(()),
-            MessageState::Delivered | MessageState::Read | MessageState::Failed => {
-                self.run("DELETE FROM outbox WHERE message = ?1", [row]).map(drop)
-            }
+        if state.waits() {
+            return Ok(());
         }
+        self.run("DELETE FROM outbox WHERE message = ?1", [row]).map(drop)
     }
 
     pub(super) fn fail(&mut self, id: MessageId, reason: FailReason) -> rusqlite::Result<()> {

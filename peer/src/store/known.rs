@@ -1,0 +1,137 @@
+//! Which rows are taken and which messages are known, without asking the database for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parlor_common::id::{Incarnation, MessageId};
+use parlor_common::identity::AccountKey;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::journal::Entry;
+use crate::node::record::Change;
+
+/// Of so many incarnations of writers it is remembered which messages are known.
+const MAX_INCARNATIONS: usize = 4096;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Known {
+    next_row: i64,
+    /// The highest number of a message of each writer and incarnation. What is above is new.
+    highest: BTreeMap<(AccountKey, Incarnation), u64>,
+}
+
+impl Known {
+    /// Of a database.
+    pub(super) fn of(db: &Connection) -> rusqlite::Result<Self> {
+        let sql = "SELECT coalesce(max(id), 0) FROM messages";
+        let last: i64 = db.query_one(sql, [], |row| row.get(0))?;
+        Ok(Self { next_row: last.saturating_add(1), highest: BTreeMap::new() })
+    }
+
+    /// Gives each message of these changes its row. `None` where the database must be asked: for an
+    /// answer, or because a message may be known.
+    pub(super) fn number(&mut self, changes: &[Change]) -> Option<Vec<Option<i64>>> {
+        changes.iter().map(|change| self.row(change)).collect()
+    }
+
+    fn row(&mut self, change: &Change) -> Option<Option<i64>> {
+        match change {
+            Change::AdoptRekeying
+            | Change::EraseExpired(_)
+            | Change::FindLastReceived(..)
+            | Change::FindOpened(_)
+            | Change::MarkRead(..) => None,
+            Change::QueueMessage(_) => Some(Some(self.take_row())),
+            Change::Receive(message) => {
+                self.is_surely_new(message.account_key, message.id).then(|| Some(self.take_row()))
+            }
+            Change::Edit(..)
+            | Change::Fail(..)
+            | Change::ForgetEphemeral(_)
+            | Change::ForgetRekeying
+            | Change::MarkPrinted(_)
+            | Change::PutContact(_)
+            | Change::PutOwnDevices(_)
+            | Change::PutPrekey(..)
+            | Change::PutRekeying(_)
+            | Change::PutSession(_)
+            | Change::PutStarts(_)
+            | Change::RememberEphemeral(..)
+            | Change::RememberOpened(_)
+            | Change::RemoveContact(_)
+            | Change::RemovePrekey(_)
+            | Change::RemoveSession(..)
+            | Change::SawPrekey(..)
+            | Change::SealMessage(..)
+            | Change::SetMessageState(..)
+            | Change::SetOnline(..)
+            | Change::TakeBack(_) => Some(None),
+        }
+    }
+
+    /// The next row.
+    pub(super) fn take_row(&mut self) -> i64 {
+        let row = self.next_row;
+        self.next_row = row.saturating_add(1);
+        row
+    }
+
+    /// The row that [`Known::take_row`] gave last was not needed.
+    pub(super) fn give_back(&mut self, row: i64) {
+        self.next_row = row;
+    }
+
+    fn is_surely_new(&mut self, writer: AccountKey, id: MessageId) -> bool {
+        let Some(highest) = self.highest.get_mut(&(writer, id.incarnation())) else { return false };
+        let is_new = id.number() > *highest;
+        *highest = id.number().max(*highest);
+        is_new
+    }
+
+    /// Learns which messages of the incarnations in these changes are in the database, in which
+    /// everything must be that was committed.
+    pub(super) fn learn(&mut self, db: &Connection, changes: &[Change]) -> rusqlite::Result<()> {
+        let received = changes.iter().filter_map(|change| match change {
+            Change::Receive(message) => Some((message.account_key, message.id.incarnation())),
+            _ => None,
+        });
+        for (writer, incarnation) in received.collect::<BTreeSet<_>>() {
+            if self.highest.len() >= MAX_INCARNATIONS {
+                self.highest.clear();
+            }
+            self.highest.insert((writer, incarnation), highest(db, writer, incarnation)?);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a change may bring a message.
+pub(super) const fn takes_row(change: &Change) -> bool {
+    matches!(change, Change::QueueMessage(_) | Change::Receive(_))
+}
+
+/// Pairs changes with their rows.
+pub(super) fn entries(changes: Vec<Change>, rows: Vec<Option<i64>>) -> Vec<Entry> {
+    changes.into_iter().zip(rows).map(|(change, row)| Entry { change, row }).collect()
+}
+
+/// The highest number of a writer's incarnation; 0 if there is no message of it. Numbers from 2^63
+/// on stand as negative ones in the database: where there are such nothing counts as surely new.
+fn highest(db: &Connection, writer: AccountKey, incarnation: Incarnation) -> rusqlite::Result<u64> {
+    let sql = "SELECT id FROM incarnations WHERE incarnation = ?1 \
+               AND writer = (SELECT id FROM writers WHERE account_key = ?2)";
+    let mut query = db.prepare_cached(sql)?;
+    let params = (incarnation.0, writer.as_bytes());
+    let id: Option<i64> = query.query_row(params, |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(0) };
+    // Two look-ups at the ends of an index.
+    let sql = "SELECT (SELECT min(number) FROM messages WHERE incarnation = ?1), \
+               (SELECT max(number) FROM messages WHERE incarnation = ?1)";
+    let ends: (Option<i64>, Option<i64>) =
+        db.prepare_cached(sql)?.query_one([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(match ends {
+        (Some(0..), Some(highest)) => highest.unsigned_abs(),
+        (Some(_), _) => u64::MAX,
+        (None, _) => 0,
+    })
+}
