@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// Milliseconds since the Unix epoch.
 ///
@@ -66,6 +68,47 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A text is not a time as [`Timestamp`] prints it.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("a time is written as in 2026-11-23T23:31:24.000Z")]
+pub struct ParseTimestampError;
+
+/// Reads what is printed, and nothing else.
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let time = parse(text).ok_or(ParseTimestampError)?;
+        // One form for each time: no thirteenth month, no missing digit.
+        if time.to_string() == text { Ok(time) } else { Err(ParseTimestampError) }
+    }
+}
+
+fn parse(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, between: &[char]| -> Option<Vec<u64>> {
+        text.split(between).map(|digits| digits.parse().ok()).collect()
+    };
+    let [year, month, day] = numbers(date, &['-'])?.try_into().ok()?;
+    let [hour, minute, second, millis] = numbers(time, &[':', '.'])?.try_into().ok()?;
+    let days = u128::from(days_before(year, month, day)?);
+    let in_day = [(hour, 3_600_000), (minute, 60_000), (second, 1000), (millis, 1)];
+    let in_day = in_day.map(|(number, unit)| u128::from(number) * unit);
+    let all = days * 86_400_000 + in_day.into_iter().sum::<u128>();
+    u64::try_from(all).ok().map(Timestamp)
+}
+
+/// How many days came between 1970-01-01 and this one (Hinnant, `days_from_civil`).
+fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (shifted_month.checked_mul(153)? + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100;
+    let day_of_era = day_of_era.checked_add(day_of_year)?;
+    era.checked_mul(146_097)?.checked_add(day_of_era)?.checked_sub(719_468)
+}
+
 /// Year, month and day of the day `days` after 1970-01-01, in the proleptic Gregorian calendar
 /// (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`).
 fn civil_date(days: u64) -> (u64, u64, u64) {
@@ -97,6 +140,36 @@ mod tests {
             Timestamp::from_millis(1_795_476_684_042).to_string(),
             "2026-11-23T23:31:24.042Z"
         );
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_and_nothing_else_does() {
+        let leap = 1_709_164_800_000;
+        for millis in [0, 1, leap, 951_782_399_999, 1_795_476_684_042, u64::MAX - 1, u64::MAX] {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(time.to_string().parse(), Ok(time));
+        }
+        for bad in [
+            "",
+            "2026-11-23",
+            "2026-11-23T23:31:24Z",
+            "2026-11-23T23:31:24.000",
+            "2026-11-23T23:31:24.0000Z",
+            "2026-11-23T24:00:00.000Z",
+            "2026-13-01T00:00:00.000Z",
+            "2026-00-01T00:00:00.000Z",
+            "2026-02-29T00:00:00.000Z",
+            "2026-11-00T00:00:00.000Z",
+            "1969-12-31T23:59:59.999Z",
+            "+2026-11-23T23:31:24.000Z",
+            "99999999999999999999-01-01T00:00:00.000Z",
+            "18446744073709551615-01-01T00:00:00.000Z",
+            "2026-18446744073709551615-01T00:00:00.000Z",
+            "2026-01-18446744073709551615T00:00:00.000Z",
+            "2026-01-01T18446744073709551615:00:00.000Z",
+        ] {
+            assert_eq!(bad.parse::<Timestamp>(), Err(ParseTimestampError), "{bad}");
+        }
     }
 
     #[test]

@@ -83,6 +83,18 @@ pub enum Command {
     Rpc,
     /// Print the conversation with a contact
     History(HistoryArgs),
+    /// Write messages as lines of JSON: no keys, no sessions
+    Export(ExportArgs),
+    /// Bring exported messages back into this profile
+    Import {
+        /// The file that `export` wrote
+        file: PathBuf,
+    },
+    /// Look whether everything is well: cryptography, store, rendezvous, clock, network
+    Doctor,
+    /// See to the profile's own files
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Talk with a contact: each line of input is sent
     Chat {
         /// With whom
@@ -175,6 +187,34 @@ pub enum AccountCommand {
     Delete(ConfirmArgs),
     /// Give the account a new key: its other devices are cut off, and contacts must accept it
     Rekey(ConfirmArgs),
+}
+
+/// Arguments of `export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// Whose conversation [default: all]
+    pub contact: Option<Username>,
+    /// A new file for the lines, which only its owner reads [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Subcommands of `store`.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Put the key of the profile's database behind a passphrase, or change that
+    Passphrase(PassphraseArgs),
+}
+
+/// Arguments of `store passphrase`.
+#[derive(Args, Debug)]
+pub struct PassphraseArgs {
+    /// A file that holds the new passphrase [default: ask]
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Take the passphrase away: whoever reads the profile's folder reads everything
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub remove: bool,
 }
 
 /// Arguments of what cannot be undone.
@@ -314,9 +354,12 @@ pub struct HistoryArgs {
     /// How many messages: the newest are kept
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub limit: u32,
-    /// Only messages with these words
+    /// Only messages with words that begin with these, whatever case and accents
     #[arg(long, value_name = "WORDS")]
     pub search: Option<String>,
+    /// Only messages before this one, to page back
+    #[arg(long, value_name = "ID")]
+    pub before: Option<MessageId>,
 }
 
 #[cfg(test)]
@@ -349,6 +392,7 @@ mod tests {
             &["parlor", "devices", "name", "xyz", "phone"],
             &["parlor", "devices", "name", "ab", "a\nb"],
             &["parlor", "devices", "remove", ""],
+            &["parlor", "history", "bob", "--before", "12"],
             &["parlor", "contact", "disappear", "bob", "0s"],
             &["parlor", "outbox", "take-back", "12"],
         ] {

@@ -9,9 +9,12 @@ mod chat;
 mod contact;
 mod demo;
 mod devices;
+mod doctor;
 mod error;
+mod export;
 mod history;
 mod host;
+mod import;
 mod invite;
 mod lines;
 mod listen;
@@ -25,6 +28,7 @@ mod rpc;
 mod safety_number;
 mod send;
 mod session;
+mod store;
 mod whoami;
 
 use std::path::PathBuf;
@@ -35,7 +39,7 @@ use directories::ProjectDirs;
 
 use self::error::CliError;
 use self::print::Printer;
-use crate::args::{AccountCommand, Cli, Command};
+use crate::args::{AccountCommand, Cli, Command, StoreCommand};
 use crate::profile::Home;
 
 /// What every command is told.
@@ -65,7 +69,8 @@ pub fn main() -> ExitCode {
 
 fn home(given: Option<PathBuf>) -> Result<Home, CliError> {
     let default = || ProjectDirs::from("", "", "parlor").map(|dirs| dirs.data_dir().to_owned());
-    given.or_else(default).map(Home::new).ok_or(CliError::NoHome)
+    let path = given.or_else(default).ok_or(CliError::NoHome)?;
+    Ok(Home::new(path).asking(password::of_profile))
 }
 
 /// One thread runs everything that waits: fewer wake-ups than with several.
@@ -97,6 +102,10 @@ async fn dispatch(command: Command, context: &Context) -> Result<ExitCode, CliEr
         Command::Listen => listen::run(context).await,
         Command::Rpc => rpc::run(context).await,
         Command::History(args) => history::run(context, &args),
+        Command::Export(args) => export::run(context, &args),
+        Command::Import { file } => import::run(context, &file),
+        Command::Doctor => doctor::run(context).await,
+        Command::Store(StoreCommand::Passphrase(args)) => store::passphrase(context, &args),
         Command::Chat { contact } => chat::run(context, contact).await,
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parlor_common::id::Incarnation;
 use parlor_common::identity::DeviceSecret;
+use parlor_common::time::Timestamp;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use rand::{CryptoRng, Rng};
@@ -117,6 +118,11 @@ impl Engine {
 /// program.
 pub fn os_rng() -> impl CryptoRng {
     UnwrapErr(SysRng)
+}
+
+/// The machine's date.
+pub(crate) fn date() -> Timestamp {
+    Clock::start().now().date
 }
 
 struct Driver {

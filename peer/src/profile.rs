@@ -2,48 +2,59 @@
 //!
 //! ```text
 //! profile.db      everything, in SQLCipher, 0600
-//! profile.key     the database's key, 64 hexadecimal digits, 0600
+//! profile.key     the database's key, as it is or behind a passphrase, 0600
 //! profile.lock    locked by the process that uses the profile; says which
+//! config.toml     what the person sets, if anything
 //! profile.db.v1   the database before an update, 0600, until the new version has used it
 //! ```
 //! There is a profile if there is a `profile.db`. A new one is written under other names and gets
 //! its own once the rendezvous has the account, so that no half of one is ever found.
 
+mod export;
 mod key;
 mod lock;
 mod prepared;
 pub(crate) mod private;
+mod sealed_key;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use parlor_common::id::Username;
 use rand::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+pub use export::ExportError;
 pub use lock::LockError;
 pub use prepared::PreparedProfile;
 pub use private::FolderError;
 
+use self::key::KeyFile;
+use self::prepared::NEW_KEY;
+use self::sealed_key::{Cost, SealedKey, UnsealError};
+use crate::account::Password;
+use crate::config::{Config, ConfigError};
 use crate::node::record::Identity;
-use crate::store::{self, CommitError, Durability, OpenError, ReadError, Reader, Store, StoreKey};
+use crate::store::{self, CommitError, Company, OpenError, ReadError, Reader, Store, StoreKey};
 
 const DATABASE: &str = "profile.db";
 /// The store's files of commits that are not in the database yet.
 const JOURNAL: &str = "profile.journal";
 const KEY: &str = "profile.key";
 const LOCK: &str = "profile.lock";
+const CONFIG: &str = "config.toml";
 
 /// Why a profile could not be made or opened. The messages are for people and say what to do.
 #[derive(Debug, Error)]
 pub enum ProfileError {
+    /// What the person has set is not as it should be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The database is not one, or not one under this key.
-    #[error(
-        "{0} is damaged or not a profile; restore it from a backup, or log in again with another \
-         --home"
-    )]
+    #[error("{0} is damaged, or no profile of this key; parlor doctor says what can be done")]
     Damaged(PathBuf),
     /// There is a profile where a new one was wanted.
     #[error("this folder already holds {}; choose another --home", whose(.0.as_ref()))]
@@ -59,6 +70,9 @@ pub enum ProfileError {
     /// The key file can be used by others than its owner.
     #[error("others can read the key file {0}; run chmod 600 on it, then try again")]
     KeyOpenToOthers(PathBuf),
+    /// The key is behind a passphrase, and there is nobody to ask for it.
+    #[error("this profile's key is behind a passphrase")]
+    Locked,
     /// The key file is missing or holds no key.
     #[error("{0} is missing or holds no key; restore it from a backup: nothing else opens it")]
     NoKey(PathBuf),
@@ -68,12 +82,35 @@ pub enum ProfileError {
     /// The database could not be opened.
     #[error(transparent)]
     Open(OpenError),
+    /// The passphrase could not be had.
+    #[error(transparent)]
+    Passphrase(#[from] NoPassphrase),
     /// The database could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The new database could not be written.
     #[error(transparent)]
     Write(#[from] CommitError),
+    /// The passphrase does not open the key.
+    #[error("wrong passphrase: it does not open the key of this profile")]
+    WrongPassphrase,
+}
+
+/// The passphrase of a profile could not be had; the words say why and what to do.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{0}")]
+pub struct NoPassphrase(pub String);
+
+/// Asks whoever uses the program for the passphrase of the profile.
+pub type AskPassphrase = fn() -> Result<Password, NoPassphrase>;
+
+/// How the database's key is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyProtection {
+    /// As it is: whoever reads the folder reads the database.
+    PlainFile,
+    /// Behind a passphrase.
+    Passphrase,
 }
 
 fn whose(name: Option<&Username>) -> String {
@@ -84,12 +121,21 @@ fn whose(name: Option<&Username>) -> String {
 #[derive(Clone, Debug)]
 pub struct Home {
     path: PathBuf,
+    ask: Option<AskPassphrase>,
+    /// The key, once a passphrase has opened it: nobody is asked twice.
+    unlocked: Arc<OnceLock<StoreKey>>,
 }
 
 impl Home {
-    /// The folder at `path`. Nothing is touched.
+    /// The folder at `path`. Nothing is touched. A profile behind a passphrase does not open.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), ask: None, unlocked: Arc::default() }
+    }
+
+    /// The same, where somebody can be asked for a passphrase.
+    #[must_use]
+    pub fn asking(self, ask: AskPassphrase) -> Self {
+        Self { ask: Some(ask), ..self }
     }
 
     /// The folder.
@@ -97,11 +143,17 @@ impl Home {
         &self.path
     }
 
+    /// What the person has set.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        Config::read(&self.path.join(CONFIG))
+    }
+
     /// Takes the profile for this process: makes the folder if it is not there, and locks it.
     /// `command` is what another process is told of this one, such as `parlor listen`.
     pub fn lock(&self, command: &str) -> Result<ProfileLock, LockError> {
-        let own =
-            |name: &str| [DATABASE, JOURNAL, KEY, LOCK].iter().any(|own| name.starts_with(own));
+        let own = |name: &str| {
+            [DATABASE, JOURNAL, KEY, LOCK, CONFIG].iter().any(|own| name.starts_with(own))
+        };
         private::folder(&self.path, own)?;
         let file = lock::take(&self.path.join(LOCK), command)?;
         Ok(ProfileLock { home: self.clone(), _file: file })
@@ -130,7 +182,36 @@ impl Home {
         if !exists(&self.path.join(DATABASE))? {
             return Err(ProfileError::NoProfile);
         }
-        key::read(&self.path.join(KEY))
+        if let Some(key) = self.unlocked.get() {
+            return Ok(key.clone());
+        }
+        match KeyFile::read(&self.path.join(KEY))? {
+            KeyFile::Plain(key) => Ok(key),
+            KeyFile::Sealed(sealed) => self.unlock(&sealed),
+        }
+    }
+
+    fn unlock(&self, sealed: &SealedKey) -> Result<StoreKey, ProfileError> {
+        let passphrase = self.ask.ok_or(ProfileError::Locked)?()?;
+        let key = sealed.open(&passphrase).map_err(|error| match error {
+            UnsealError::WrongPassphrase => ProfileError::WrongPassphrase,
+            UnsealError::Malformed => ProfileError::NoKey(self.path.join(KEY)),
+        })?;
+        Ok(self.unlocked.get_or_init(|| key).clone())
+    }
+
+    /// What is wrong with the database; nothing if it is sound.
+    pub fn faults(&self, company: Company) -> Result<Vec<String>, ProfileError> {
+        let (key, path) = (self.key()?, self.path.join(DATABASE));
+        store::faults(&path, &key, company).map_err(|error| self.cannot_open(error))
+    }
+
+    /// How the database's key is kept.
+    pub fn key_protection(&self) -> Result<KeyProtection, ProfileError> {
+        Ok(match KeyFile::read(&self.path.join(KEY))? {
+            KeyFile::Plain(_) => KeyProtection::PlainFile,
+            KeyFile::Sealed(_) => KeyProtection::Passphrase,
+        })
     }
 
     fn cannot_open(&self, error: OpenError) -> ProfileError {
@@ -157,7 +238,8 @@ impl ProfileLock {
     pub fn open(&self) -> Result<Store, ProfileError> {
         let (key, path) = (self.home.key()?, self.home.path.join(DATABASE));
         private::close_to_others(&path).map_err(at(&path))?;
-        Store::open(&path, &key, Durability::Process).map_err(|error| self.home.cannot_open(error))
+        let durability = self.home.config()?.durability;
+        Store::open(&path, &key, durability).map_err(|error| self.home.cannot_open(error))
     }
 
     /// Refuses a folder that holds a profile: to be asked before anything is registered.
@@ -165,8 +247,31 @@ impl ProfileLock {
         if !exists(&self.home.path.join(DATABASE))? {
             return Ok(());
         }
-        let identity = self.home.open_read_only().and_then(|reader| Ok(reader.identity()?));
+        // Nobody is asked for a passphrase, only to be refused.
+        let home = Home::new(&self.home.path);
+        let identity = home.open_read_only().and_then(|reader| Ok(reader.identity()?));
         Err(ProfileError::Exists(identity.ok().map(|identity| identity.name)))
+    }
+
+    /// Puts the database's key behind a passphrase, or takes it out. The key stays the same. A
+    /// process that is ended midway leaves the key as it was or as it shall be.
+    pub fn protect_key(
+        &self,
+        passphrase: Option<&Password>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), ProfileError> {
+        // Only a key that opens the database is worth keeping.
+        drop(self.home.open_read_only()?);
+        let key = self.home.key()?;
+        let path = self.home.path.join(KEY);
+        let file = match passphrase {
+            None => KeyFile::Plain(key),
+            Some(passphrase) => {
+                let sealed = SealedKey::seal(&key, passphrase, Cost::STANDARD, rng);
+                KeyFile::Sealed(sealed.map_err(|_| ProfileError::NoKey(path.clone()))?)
+            }
+        };
+        file.replace(&path, &self.home.path.join(NEW_KEY)).map_err(at(&path))
     }
 
     /// Writes a new profile completely, under other names than a profile's.
@@ -200,7 +305,7 @@ mod tests {
     use rand::rngs::StdRng;
     use tempfile::TempDir;
 
-    use super::prepared::{NEW_DATABASE, NEW_KEY};
+    use super::prepared::NEW_DATABASE;
     use super::*;
     use crate::store::fixture::{identity, name, receive, received};
 
@@ -379,6 +484,62 @@ mod tests {
         lock.open().unwrap();
         fs::remove_file(&key).unwrap();
         assert!(matches!(lock.open(), Err(ProfileError::NoKey(_))));
+    }
+
+    #[test]
+    fn a_passphrase_is_put_before_the_key_changed_and_taken_away() {
+        fn passphrase(text: &str) -> Password {
+            Password::new(Zeroizing::new(text.as_bytes().to_vec())).unwrap()
+        }
+        let folder = Folder::registered();
+        let plain = fs::read(folder.file(KEY)).unwrap();
+        let rng = &mut StdRng::seed_from_u64(1);
+        let protect = |passphrase: Option<&Password>, ask: AskPassphrase, rng: &mut StdRng| {
+            let lock = folder.home().asking(ask).lock("parlor test").unwrap();
+            lock.protect_key(passphrase, rng)
+        };
+        // What a process left that was ended midway.
+        fs::write(folder.file(NEW_KEY), "half").unwrap();
+        protect(Some(&passphrase("one")), || unreachable!("there was none"), rng).unwrap();
+        assert_eq!(folder.home().key_protection().unwrap(), KeyProtection::Passphrase);
+        assert!(!folder.file(NEW_KEY).exists());
+        let digits = plain.trim_ascii_end();
+        let sealed = fs::read(folder.file(KEY)).unwrap();
+        assert!(!sealed.windows(digits.len()).any(|window| window == digits));
+
+        assert!(matches!(folder.home().open_read_only(), Err(ProfileError::Locked)));
+        assert!(matches!(folder.lock().refuse_existing(), Err(ProfileError::Exists(None))));
+        let wrong = folder.home().asking(|| Ok(passphrase("two"))).open_read_only();
+        assert!(matches!(wrong, Err(ProfileError::WrongPassphrase)));
+        let nobody = folder.home().asking(|| Err(NoPassphrase("no".to_owned()))).open_read_only();
+        assert!(matches!(nobody, Err(ProfileError::Passphrase(_))));
+        assert!(protect(None, || Ok(passphrase("two")), rng).is_err());
+        assert_eq!(fs::read(folder.file(KEY)).unwrap(), sealed, "nothing was changed");
+
+        protect(Some(&passphrase("two")), || Ok(passphrase("one")), rng).unwrap();
+        let home = folder.home().asking(|| Ok(passphrase("two")));
+        assert_eq!(home.open_read_only().unwrap().identity().unwrap().name, name("alice"));
+        home.lock("parlor test").unwrap().open().unwrap();
+        protect(None, || Ok(passphrase("two")), rng).unwrap();
+        assert_eq!(fs::read(folder.file(KEY)).unwrap(), plain, "the key is the same");
+        folder.lock().open().unwrap();
+    }
+
+    #[test]
+    fn nobody_is_asked_twice() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        fn ask() -> Result<Password, NoPassphrase> {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            Ok(Password::new(Zeroizing::new(b"one".to_vec())).unwrap())
+        }
+        let folder = Folder::registered();
+        let passphrase = ask().unwrap();
+        folder.lock().protect_key(Some(&passphrase), &mut StdRng::seed_from_u64(1)).unwrap();
+        let home = folder.home().asking(ask);
+        let lock = home.lock("parlor test").unwrap();
+        drop((home.open_read_only().unwrap(), lock.open().unwrap()));
+        assert_eq!(ASKED.load(Ordering::Relaxed), 2);
     }
 
     #[test]

@@ -17,6 +17,9 @@
 //! | `group.rs` | many commits as few writes |
 //! | `write/`, `schema.rs`, `columns.rs` | writes as SQL |
 //! | `load.rs`, `read.rs` | what a node starts from; what front ends read |
+//! | `search.rs` | messages by their words, in an index that is made behind the commits |
+//! | `import.rs`, `salvage.rs` | messages from a file; what is left of a damaged database |
+//! | `soundness.rs` | whether a database is damaged |
 //! | `erasure.rs`, `old_copy.rs` | what was erased goes from the files; the copy before a migration |
 //!
 //! The store decides nothing about conversations. Two rules are its own, because only it can keep
@@ -30,12 +33,16 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod group;
+mod import;
 mod journal;
 mod known;
 mod load;
 mod old_copy;
 mod read;
+mod salvage;
 mod schema;
+mod search;
+mod soundness;
 mod worker;
 mod write;
 
@@ -49,10 +56,15 @@ use parlor_common::identity::AccountKey;
 use parlor_common::time::Timestamp;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 pub use error::{CommitError, CopyError, JournalError, OpenError, ReadError};
-pub use read::{ListedContact, Reader};
+pub use import::Imported;
+pub use read::{HistoryPage, ListedContact, Reader};
+pub use salvage::{Salvage, SalvageError, Salvaged};
+pub use search::Progress;
+pub use soundness::{Company, faults};
 
 use crate::node::record::{Change, Identity, Saved};
 use backlog::Backlog;
@@ -108,7 +120,8 @@ const HMAC: &str = "HMAC_SHA256";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much a commit survives.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// The end of the process, at any point; 100 ms later also the end of the machine.
     #[default]
@@ -327,8 +340,17 @@ impl Store {
         Ok(())
     }
 
-    /// Moves journal and log into the database and closes it.
+    /// Brings the search some messages further: see `search.rs`. It happens by itself when nothing
+    /// else is to be done.
+    pub fn index_some(&self) -> Result<Progress, CommitError> {
+        self.flush()?;
+        Ok(search::index_some(&mut self.database.lock().db)?)
+    }
+
+    /// Moves journal and log into the database, brings the search up to date, and closes it.
     pub fn close(self) -> Result<(), CommitError> {
+        self.flush()?;
+        search::index_before_closing(&mut self.database.lock().db);
         lock(&self.backlog).erase_now(self.own, erasure::CLOSING_TIMEOUT)?;
         let Self { backlog, database, .. } = self;
         drop(backlog);

@@ -16,9 +16,15 @@ pub(crate) const POSSIBLE: &str = "everything can be delivered, after all faults
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![
-        Property::always(ONCE, |_, state: &State| is_ascending(&texts(state), |one, other| one != other)),
-        Property::always(IN_ORDER, |_, state: &State| is_ascending(&texts(state), |one, other| one <= other)),
-        Property::always(SENT, |_, state: &State| texts(state).iter().all(|text| *text <= state.said)),
+        Property::always(ONCE, |_, state: &State| {
+            is_ascending(&texts(state), |one, other| one != other)
+        }),
+        Property::always(IN_ORDER, |_, state: &State| {
+            is_ascending(&texts(state), |one, other| one <= other)
+        }),
+        Property::always(SENT, |_, state: &State| {
+            texts(state).iter().all(|text| *text <= state.said)
+        }),
         Property::always(STORED, |_, state: &State| {
             let stored = texts(state);
             let said = state.told_delivered.iter().chain(&state.sender.disk.delivered);
@@ -47,9 +53,9 @@ fn texts(state: &State) -> Vec<Text> {
 /// Whether any two, the first one stored before the other, stand to each other like that.
 fn is_ascending(texts: &[Text], holds: impl Fn(Text, Text) -> bool) -> bool {
     let pairs = texts.iter().enumerate();
-    pairs.into_iter().all(|(place, one)| {
-        texts.iter().skip(place + 1).all(|other| holds(*one, *other))
-    })
+    pairs
+        .into_iter()
+        .all(|(place, one)| texts.iter().skip(place + 1).all(|other| holds(*one, *other)))
 }
 
 /// Everything was written, and what was queued is stored, acknowledged, and nowhere else.

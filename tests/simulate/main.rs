@@ -103,7 +103,10 @@ fn explain(scenario: &Scenario, violation: &Violation, worlds: &Worlds, args: &A
         println!("there was no time to shrink it to the end");
     }
     let outcome = play(&shortest, worlds, true);
-    println!("the shortest story that fails, {:?}, latency {:?} ms:", shortest.cast, shortest.latency);
+    println!(
+        "the shortest story that fails, {:?}, latency {:?} ms:",
+        shortest.cast, shortest.latency
+    );
     for step in &shortest.steps {
         println!("  {step}");
     }

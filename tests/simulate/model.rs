@@ -202,7 +202,9 @@ impl Model {
                 Event::Path { contact, .. } => {
                     self.path(world, home, contact.as_str())?;
                 }
-                Event::Done { token, result } => self.is_done(world, home, token, result.is_ok())?,
+                Event::Done { token, result } => {
+                    self.is_done(world, home, token, result.is_ok())?
+                }
                 other => self.note(world, || format!("{home}: {other:?}")),
             }
         }
@@ -222,9 +224,8 @@ impl Model {
         };
         self.note(world, || format!("{home}: queued {text:?} as {id}"));
         let stored = world.store(home).reader().message(id).expect("it is read");
-        let is_stored = stored.is_some_and(|message| {
-            message.direction == Direction::Out && message.text == text
-        });
+        let is_stored = stored
+            .is_some_and(|message| message.direction == Direction::Out && message.text == text);
         if !is_stored || !self.ledger(home).queued.insert(id) {
             return Err(Violation::QueuedUnsaved { home, id });
         }

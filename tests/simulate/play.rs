@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
-use harness::{Stage, World};
 use harness::world::RendezvousCopy;
+use harness::{Stage, World};
 
 use crate::cast::Worlds;
 use crate::model::Model;

@@ -77,9 +77,10 @@ mod tests {
         steps.insert(30, Step::KillAll);
         let scenario = Scenario { seed: 1, cast: Cast::Pair, latency: (1, 1), apart: false, steps };
         let fails = |scenario: &Scenario| {
-            let sends = scenario.steps.iter().position(|step| {
-                matches!(step, Step::Send { count, .. } if *count >= 5)
-            });
+            let sends = scenario
+                .steps
+                .iter()
+                .position(|step| matches!(step, Step::Send { count, .. } if *count >= 5));
             let kills = scenario.steps.iter().position(|step| *step == Step::KillAll);
             sends.zip(kills).is_some_and(|(sends, kills)| sends < kills)
         };

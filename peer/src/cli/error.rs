@@ -1,21 +1,24 @@
 //! Why a command failed: in words for people, with a code for programs and an exit code.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use parlor_common::device_list::DeviceListError;
+use parlor_common::id::{MessageId, Username};
 use parlor_common::time::Timestamp;
 use parlor_common::wire::rendezvous::ErrorCode;
 use thiserror::Error;
 
 use crate::account::{AccountError, ParseRecoveryCodeError};
+use crate::archive::LineError;
 use crate::driver::EngineError;
 use crate::net::{CallError, ConnectError};
 use crate::node::input::ServerDown;
 use crate::node::output::IntentError;
 use crate::opaque::OpaqueError;
-use crate::profile::{LockError, ProfileError};
-use crate::store::ReadError;
+use crate::profile::{ExportError, LockError, ProfileError};
+use crate::store::{CommitError, ReadError, Salvaged};
 
 /// Why a command failed. The messages say what to do next where there is something to do.
 #[derive(Debug, Error)]
@@ -30,8 +33,12 @@ pub(super) enum CliError {
     Demo(&'static str),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error("{} cannot be used: {}", .0.display(), .1)]
+    File(PathBuf, io::Error),
     #[error("{0}")]
     Host(String),
+    #[error("{}: line {line}: {error}; nothing was imported", .path.display())]
+    ImportLine { path: PathBuf, line: u64, error: LineError },
     #[error(transparent)]
     Intent(#[from] IntentError),
     #[error("interrupted")]
@@ -42,6 +49,8 @@ pub(super) enum CliError {
     Lock(#[from] LockError),
     #[error("this platform has no data folder; give one with --home DIR")]
     NoHome,
+    #[error("{} is there already, and is not overwritten", .0.display())]
+    OutputExists(PathBuf),
     #[error(
         "the link is for another rendezvous ({theirs}) than your own ({own}); Parlor talks through one rendezvous so far"
     )]
@@ -60,6 +69,8 @@ pub(super) enum CliError {
     Server(ServerDown),
     #[error("{0}")]
     Text(String),
+    #[error("{}", not_all_saved(.0))]
+    NotAllSaved(Salvaged),
     #[error("nothing was changed")]
     NotConfirmed,
     #[error("this cannot be undone: give --yes where there is no terminal to ask")]
@@ -75,6 +86,31 @@ pub(super) enum CliError {
     RekeyUnknown,
     #[error("there is no conversation with {0}")]
     UnknownContact(String),
+    #[error("there is no message {0} in the conversation with {1}")]
+    UnknownMessage(MessageId, Username),
+}
+
+impl From<CommitError> for CliError {
+    fn from(error: CommitError) -> Self {
+        Self::Profile(error.into())
+    }
+}
+
+impl From<ExportError> for CliError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Profile(error) => Self::Profile(error),
+            ExportError::Write(error) => Self::Io(error),
+        }
+    }
+}
+
+fn not_all_saved(Salvaged { saved, lost }: &Salvaged) -> String {
+    let lost = lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
+    format!(
+        "the database is damaged: {saved} messages were saved, {lost} could not be read; parlor \
+         doctor says what can be done"
+    )
 }
 
 const fn server_down(reason: ServerDown) -> &'static str {
@@ -136,21 +172,26 @@ impl CliError {
             | Self::Connect(_)
             | Self::Demo(_)
             | Self::Engine(_)
+            | Self::File(..)
             | Self::Host(_)
+            | Self::ImportLine { .. }
             | Self::Interrupted
             | Self::Io(_)
             | Self::Lock(_)
             | Self::NoHome
+            | Self::NotAllSaved(_)
             | Self::NotAsked
             | Self::NotConfirmed
             | Self::OtherServer { .. }
+            | Self::OutputExists(_)
             | Self::OwnDevices(_)
             | Self::Password(_)
             | Self::Profile(_)
             | Self::Read(_)
             | Self::SeveralDevices(_)
             | Self::UnknownContact(_)
-            | Self::UnknownDevice(_) => Exit::Failed,
+            | Self::UnknownDevice(_)
+            | Self::UnknownMessage(..) => Exit::Failed,
         }
     }
 
@@ -173,6 +214,21 @@ impl CliError {
             Self::Account(AccountError::WrongRecoveryCode) | Self::RecoveryCode(_) => {
                 "wrong_recovery_code"
             }
+            Self::Profile(
+                ProfileError::Locked | ProfileError::Passphrase(_) | ProfileError::WrongPassphrase,
+            ) => "passphrase",
+            Self::NotAllSaved(_)
+            | Self::Engine(
+                EngineError::Read(ReadError::Damaged) | EngineError::Save(CommitError::Damaged),
+            )
+            | Self::Profile(
+                ProfileError::Damaged(_)
+                | ProfileError::Read(ReadError::Damaged)
+                | ProfileError::Write(CommitError::Damaged),
+            )
+            | Self::Read(ReadError::Damaged) => "damaged",
+            Self::Profile(ProfileError::Config(_)) => "config",
+            Self::ImportLine { .. } => "import",
             Self::Lock(LockError::Held { .. }) => "profile_in_use",
             Self::Profile(_) | Self::Lock(_) | Self::Read(_) | Self::NoHome => "profile",
             Self::Intent(IntentError::UnknownContact(_)) | Self::UnknownContact(_) => {

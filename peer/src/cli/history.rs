@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use parlor_common::id::Username;
+use parlor_common::id::{MessageId, Username};
 use parlor_common::visible::Visible;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::Context;
 use super::error::CliError;
 use crate::args::HistoryArgs;
 use crate::node::record::{Direction, StoredMessage};
-use crate::store::Reader;
+use crate::store::{HistoryPage, Reader};
 
 pub(super) fn run(context: &Context, args: &HistoryArgs) -> Result<ExitCode, CliError> {
     let reader = context.home.open_read_only()?;
@@ -26,7 +26,9 @@ pub(super) fn entries(
     args: &HistoryArgs,
 ) -> Result<Vec<(Value, String)>, CliError> {
     let own = reader.identity()?.name;
-    let messages = reader.history(&args.contact, args.limit, args.search.as_deref())?;
+    let before = args.before.map(|id| row_before(reader, args, id)).transpose()?;
+    let page = HistoryPage { limit: args.limit, before, search: args.search.as_deref() };
+    let messages = reader.page(&args.contact, &page)?;
     let known = || reader.contacts().map(|all| all.iter().any(|c| c.contact.name == args.contact));
     if messages.is_empty() && !known()? {
         return Err(CliError::UnknownContact(args.contact.to_string()));
@@ -50,6 +52,13 @@ fn entry(message: StoredMessage, own: &Username) -> (Value, String) {
     };
     let text = format!("{sent_at} {from}: {}{state}", Visible(&text));
     (json, text)
+}
+
+/// The row of the message that a page ends before.
+fn row_before(reader: &Reader, args: &HistoryArgs, id: MessageId) -> Result<i64, CliError> {
+    let found = reader.message(id)?.filter(|message| message.contact == args.contact);
+    let found = found.ok_or_else(|| CliError::UnknownMessage(id, args.contact.clone()))?;
+    Ok(found.row)
 }
 
 /// A state as people read it: the same word as in JSON.

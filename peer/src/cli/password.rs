@@ -12,6 +12,7 @@ use super::error::CliError;
 use super::prompt;
 use crate::account::{ParseRecoveryCodeError, Password, RecoveryCode};
 use crate::args::PasswordFile;
+use crate::profile::NoPassphrase;
 
 /// The account's password, from a file, or typed at a prompt.
 pub(super) fn current(file: &PasswordFile) -> Result<Password, CliError> {
@@ -31,6 +32,8 @@ pub(super) enum Chosen {
     Recovered,
     /// An account, in place of the one before.
     Next,
+    /// The profile's own files, in place of what was before.
+    Passphrase,
 }
 
 impl Chosen {
@@ -38,6 +41,7 @@ impl Chosen {
         match self {
             Self::First => "Password: ",
             Self::Recovered | Self::Next => "New password: ",
+            Self::Passphrase => "New passphrase: ",
         }
     }
 
@@ -46,6 +50,7 @@ impl Chosen {
         match self {
             Self::First | Self::Recovered => "--password-file",
             Self::Next => "--new-password-file",
+            Self::Passphrase => "--passphrase-file",
         }
     }
 }
@@ -69,6 +74,23 @@ pub(super) fn chosen(
 
 fn password(bytes: Zeroizing<Vec<u8>>) -> Result<Password, CliError> {
     Password::new(bytes).map_err(|error| CliError::Password(error.to_string()))
+}
+
+/// The file with the passphrase of the profile.
+const PASSPHRASE_FILE: &str = "PARLOR_PASSPHRASE_FILE";
+
+/// The passphrase of the profile, from the file that the environment names, or typed at a prompt.
+pub(super) fn of_profile() -> Result<Password, NoPassphrase> {
+    let file = std::env::var_os(PASSPHRASE_FILE).filter(|path| !path.is_empty());
+    let bytes = match file {
+        Some(path) => read_file(Path::new(&path)),
+        None if prompt::is_possible() => ask("Passphrase of this profile: ", PASSPHRASE_FILE),
+        None => Err(CliError::Password(format!(
+            "this profile is behind a passphrase, and there is no terminal to ask for it; name a \
+             file that holds it in {PASSPHRASE_FILE}"
+        ))),
+    };
+    bytes.and_then(password).map_err(|error| NoPassphrase(error.to_string()))
 }
 
 /// The recovery code, from a file, or typed at a prompt.
@@ -109,7 +131,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
 fn ask_twice(question: &str, option: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let typed = ask(question, option)?;
     if ask("Again: ", option)? != typed {
-        return Err(CliError::Password("the two passwords differ".to_owned()));
+        return Err(CliError::Password("the two differ".to_owned()));
     }
     Ok(typed)
 }

@@ -8,11 +8,11 @@ mod sends;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
-use self::call::{Call, Method, Send, read_calls};
+use self::call::{Call, Method, Read, Send, Typing, read_calls};
 use self::frame::{failure, notification, success};
 use self::sends::{Asked, Sends, refused};
 use super::Context;
@@ -147,6 +147,14 @@ impl Rpc<'_> {
         let answer = match call {
             Ok(Call { id, method: Method::Send(send) }) => self.send(id, send),
             Ok(Call { id, method: Method::History(args) }) => id.map(|id| self.history(&id, &args)),
+            Ok(Call { id, method: Method::Read(Read { contact, ids }) }) => {
+                self.session.have_read(contact, ids);
+                id.map(|id| success(&id, &json!({})))
+            }
+            Ok(Call { id, method: Method::Typing(Typing { contact }) }) => {
+                self.session.typing(contact);
+                id.map(|id| success(&id, &json!({})))
+            }
             Err(answer) => Some(answer),
         };
         if let Some(answer) = answer {

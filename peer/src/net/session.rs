@@ -1,5 +1,6 @@
 //! A connection to the rendezvous without a node: for registration and login.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,11 @@ impl ServerSession {
     /// The server's first event, an [`Event::Welcome`].
     pub fn welcome(&self) -> &Event {
         &self.welcome
+    }
+
+    /// The addresses of this machine that lead to the connection's socket.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.socket.local_addresses(true).into_iter().map(|local| local.address).collect()
     }
 
     /// 32 bytes that this connection alone has at both its ends: the TLS exporter

@@ -374,7 +374,7 @@ pub struct StoredMessage {
 }
 
 /// Which way a message went.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the contact.

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 
-use super::{DATABASE, Home, JOURNAL, KEY, ProfileError, at, key, private};
+use super::key::KeyFile;
+use super::{DATABASE, Home, JOURNAL, KEY, ProfileError, at, private};
 use crate::node::record::Identity;
-use crate::store::{Durability, Store, StoreKey};
+use crate::store::{Store, StoreKey};
 
 pub(super) const NEW_DATABASE: &str = "profile.db.new";
 pub(super) const NEW_KEY: &str = "profile.key.new";
@@ -43,13 +44,13 @@ impl PreparedProfile {
         let home = &self.home;
         private::sync_folder(&home.path).map_err(at(&home.path))?;
         let path = home.path.join(DATABASE);
-        Store::open(&path, &home.key()?, Durability::Process)
+        Store::open(&path, &home.key()?, home.config()?.durability)
             .map_err(|error| home.cannot_open(error))
     }
 
     fn write_files(&self, identity: &Identity, key: &StoreKey) -> Result<(), ProfileError> {
         let path = self.home.path.join(NEW_KEY);
-        key::write(&path, key).map_err(at(&path))?;
+        KeyFile::Plain(key.clone()).write(&path).map_err(at(&path))?;
         let path = self.home.path.join(NEW_DATABASE);
         private::create(&path).map_err(at(&path))?;
         Store::create(&path, key, identity)?.close()?;

@@ -15,6 +15,7 @@ use parlor_common::time::Timestamp;
 use super::erasure;
 use super::group::Group;
 use super::journal::{Entry, Journal, Record, Retired};
+use super::search::{self, Indexing, Progress};
 use super::worker::Worker;
 use super::{CommitError, Database};
 
@@ -50,6 +51,7 @@ pub(super) struct Backlog {
     grouping: Timer,
     syncing: Timer,
     erasing: Timer,
+    indexing: Indexing,
     /// Whether rows may have moved since the tables of keys were written anew.
     rows_moved: bool,
     looked: Timestamp,
@@ -90,7 +92,15 @@ pub(super) struct Job {
     own: AccountKey,
     group: Group,
     sync: Option<File>,
+    index: Index,
     erase: Option<Erase>,
+}
+
+/// Whether the search is brought further.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Index {
+    Not,
+    Some,
 }
 
 /// What was committed is to be erased where it was replaced.
@@ -109,6 +119,8 @@ pub(super) struct Outcome {
     left: Option<Group>,
     /// Where something was to be erased: whether all of it was.
     erased: Option<bool>,
+    /// Where the search was brought further: how far.
+    indexed: Option<Progress>,
     error: Option<CommitError>,
 }
 
@@ -136,6 +148,7 @@ impl Backlog {
             grouping: Timer::Idle,
             syncing: Timer::Idle,
             erasing: Timer::Wanted,
+            indexing: Indexing::new(),
             rows_moved: true,
             looked: Timestamp::default(),
         }
@@ -160,7 +173,7 @@ impl Backlog {
         self.syncing.want();
         self.written();
         if self.pending.size() >= FULL_GROUP && !self.worker.is_busy() {
-            self.start(own, None, None);
+            self.start(own, None, Index::Not, None);
         }
         Ok(())
     }
@@ -179,13 +192,14 @@ impl Backlog {
     pub(super) fn written(&mut self) {
         self.rows_moved = true;
         self.erasing.want();
+        self.indexing.written();
     }
 
     /// Brings everything into the database, and waits until it is there.
     pub(super) fn flush(&mut self, own: AccountKey) -> Result<(), CommitError> {
         self.wait()?;
         if !self.pending.is_empty() {
-            self.start(own, None, None);
+            self.start(own, None, Index::Not, None);
             self.wait()?;
         }
         Ok(())
@@ -203,15 +217,17 @@ impl Backlog {
             self.grouping.is_due(now, GROUP_TIME),
             self.syncing.is_due(now, SYNC_TIME),
             self.erasing.is_due(now, ERASURE_TIME),
+            self.indexing.is_due(now),
         ];
-        if self.worker.is_busy() || is_due == [false; 3] {
+        if self.worker.is_busy() || is_due == [false; 4] {
             return Ok(());
         }
-        let [_, sync, erase] = is_due;
+        let [_, sync, erase, index] = is_due;
+        let index = if index { Index::Some } else { Index::Not };
         // Readers may keep the log from being emptied: then what is in it is on the disk at least.
         let sync = if sync || erase { self.file()? } else { None };
         let erase = if erase { Some(self.erase(Duration::ZERO)?) } else { None };
-        self.start(own, sync, erase);
+        self.start(own, sync, index, erase);
         self.look()
     }
 
@@ -224,7 +240,8 @@ impl Backlog {
             Timer::Due(due) => Some(*due),
             Timer::Idle | Timer::Wanted => None,
         };
-        [self.grouping, self.syncing, self.erasing].iter().filter_map(due).min()
+        let timers = [self.grouping, self.syncing, self.erasing];
+        timers.iter().filter_map(due).chain(self.indexing.poll_timeout()).min()
     }
 
     /// Erases now what was replaced, waiting so long for readers. Returns whether nothing of it
@@ -236,7 +253,7 @@ impl Backlog {
     ) -> Result<bool, CommitError> {
         self.flush(own)?;
         let erase = self.erase(patience)?;
-        self.start(own, None, Some(erase));
+        self.start(own, None, Index::Not, Some(erase));
         self.wait()?;
         Ok(self.erasing == Timer::Idle)
     }
@@ -262,15 +279,18 @@ impl Backlog {
         Ok(Erase { rows_moved: std::mem::take(&mut self.rows_moved), retired, patience })
     }
 
-    fn start(&mut self, own: AccountKey, sync: Option<File>, erase: Option<Erase>) {
+    fn start(&mut self, own: AccountKey, sync: Option<File>, index: Index, erase: Option<Erase>) {
         self.grouping = Timer::Idle;
         let group = std::mem::take(&mut self.pending);
-        self.worker.start(Job { own, group, sync, erase });
+        self.worker.start(Job { own, group, sync, index, erase });
     }
 
     /// Takes over what came of a job.
     fn take(&mut self, outcome: Outcome) -> Result<(), CommitError> {
-        let Outcome { left, erased, error } = outcome;
+        let Outcome { left, erased, indexed, error } = outcome;
+        if let Some(progress) = indexed {
+            self.indexing.indexed(self.looked, progress);
+        }
         if let Some(mut left) = left {
             left.append(std::mem::take(&mut self.pending));
             self.pending = left;
@@ -287,20 +307,30 @@ impl Backlog {
 impl Job {
     /// Does it.
     pub(super) fn run(self, database: &Database) -> Outcome {
-        let Self { own, group, sync, erase } = self;
+        let Self { own, group, sync, index, erase } = self;
         if !group.is_empty()
             && let Err(error) = group.apply(&mut database.lock().db, own)
         {
             let erased = erase.map(|_| false);
-            return Outcome { left: Some(group), erased, error: Some(error.into()) };
+            let error = Some(error.into());
+            return Outcome { left: Some(group), erased, error, ..Outcome::default() };
         }
         // Nobody has to wait for the disk.
         let synced = sync.map_or(Ok(()), |file| file.sync_data()).map_err(CommitError::from);
+        let indexed = (index == Index::Some).then(|| index_some(database));
         let erased = erase.map(|erase| erase.run(database)).transpose();
         let is_erased = *erased.as_ref().unwrap_or(&Some(false));
         let error = synced.err().or(erased.err());
-        Outcome { left: None, erased: is_erased, error }
+        Outcome { left: None, erased: is_erased, indexed, error }
     }
+}
+
+/// Messages are found without the index, too: where it cannot be made, that is told and left.
+fn index_some(database: &Database) -> Progress {
+    search::index_some(&mut database.lock().db).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the search is not brought up to date");
+        Progress::UpToDate
+    })
 }
 
 impl Erase {

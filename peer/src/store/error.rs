@@ -16,7 +16,9 @@ pub enum OpenError {
     )]
     Copy(#[from] CopyError),
     /// The file is no database under this key: the key is wrong, or the file is damaged.
-    #[error("the database is damaged, or its key is another one")]
+    #[error(
+        "the database is damaged, or its key is another one; parlor doctor says what can be done"
+    )]
     Damaged,
     /// `SQLite` could not do it.
     #[error("the database cannot be opened: {0}")]
@@ -78,7 +80,7 @@ pub enum CommitError {
     #[error("the database is in use by another process")]
     Busy,
     /// The file is damaged.
-    #[error("the database is damaged")]
+    #[error("the database is damaged; parlor doctor says what can be done")]
     Damaged,
     /// `SQLite` could not do it.
     #[error("the database cannot be written: {0}")]
@@ -120,7 +122,7 @@ pub enum ReadError {
     #[error("the database is in use by another process")]
     Busy,
     /// The file is damaged, or holds what this program never writes.
-    #[error("the database is damaged")]
+    #[error("the database is damaged; parlor doctor says what can be done")]
     Damaged,
     /// `SQLite` could not do it.
     #[error("the database cannot be read: {0}")]

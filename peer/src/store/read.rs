@@ -1,12 +1,15 @@
 //! What front ends read.
 
+use std::cmp::Reverse;
+
 use parlor_common::device_list::SignedDeviceList;
 use parlor_common::id::{Incarnation, MessageId, Username};
 use parlor_common::link::Link;
-use rusqlite::{Connection, OptionalExtension, Params, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::ReadError;
 use super::columns::{DeviceSeed, DhSecret, Json, Key, Millis, Text};
+use super::search::Search;
 use crate::node::record::{Contact, Identity, StoredMessage, Timers};
 
 /// A contact, and whether it was last seen online.
@@ -16,6 +19,19 @@ pub struct ListedContact {
     pub contact: Contact,
     /// Whether it was online when the profile's engine last heard of it.
     pub online: bool,
+}
+
+/// Which part of a conversation is read.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryPage<'a> {
+    /// How many messages at most: the newest are kept.
+    pub limit: u32,
+    /// Only messages that stand before this row.
+    pub before: Option<i64>,
+    /// Only messages that are found by these words: each must be the beginning of a word of the
+    /// message, whatever case and accents. Where there is no letter or digit among them, messages
+    /// with these very characters, among the newest 100,000.
+    pub search: Option<&'a str>,
 }
 
 /// Reads a profile. Other connections may write meanwhile: each call sees one whole state.
@@ -57,24 +73,79 @@ impl Reader {
         self.all(sql, [], listed_contact)
     }
 
-    /// The newest `limit` messages of a conversation, oldest first; with `search` only those whose
-    /// text contains it, whatever the case of ASCII letters. The other side need not be a contact
-    /// any more.
+    /// The newest `limit` messages of a conversation, oldest first; with `search` only those that
+    /// are found by these words. See [`Reader::page`].
     pub fn history(
         &self,
         contact: &Username,
         limit: u32,
         search: Option<&str>,
     ) -> Result<Vec<StoredMessage>, ReadError> {
-        let sql = select_messages!(
-            "WHERE m.person = (SELECT id FROM people WHERE name = :name) \
-             AND (:search IS NULL OR instr(lower(m.text), lower(:search)) > 0) AND m.text <> '' \
-             ORDER BY m.place DESC, m.number DESC LIMIT :limit"
-        );
-        let params = named_params! {":name": contact.as_str(), ":search": search, ":limit": limit};
-        let mut messages = self.all(sql, params, message)?;
+        self.page(contact, &HistoryPage { limit, before: None, search })
+    }
+
+    /// A page of a conversation, oldest first. The other side need not be a contact any more.
+    pub fn page(
+        &self,
+        contact: &Username,
+        page: &HistoryPage<'_>,
+    ) -> Result<Vec<StoredMessage>, ReadError> {
+        let mut query = self.db.prepare_cached("SELECT id FROM people WHERE name = ?1")?;
+        let person = query.query_row([contact.as_str()], |row| row.get(0)).optional()?;
+        let Some(person) = person else { return Ok(Vec::new()) };
+        let HistoryPage { limit, before, search } = *page;
+        let mut messages = match search {
+            None => self.newest(person, before, limit)?,
+            Some(words) => self.find(person, words, before, limit)?,
+        };
         messages.reverse();
         Ok(messages)
+    }
+
+    /// The newest messages of a conversation before a row, newest first.
+    fn newest(
+        &self,
+        person: i64,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, ReadError> {
+        let Some(row) = before else {
+            let sql = select_messages!(
+                "WHERE m.person = ?1 AND m.text <> '' \
+                 ORDER BY m.place DESC, m.number DESC LIMIT ?2"
+            );
+            return self.all(sql, (person, limit), message);
+        };
+        let sql = select_messages!(
+            "JOIN messages b ON b.id = ?2 WHERE m.person = ?1 AND m.text <> '' \
+             AND m.place <= b.place AND (m.place, m.number) < (b.place, b.number) \
+             ORDER BY m.place DESC, m.number DESC LIMIT ?3"
+        );
+        self.all(sql, (person, row, limit), message)
+    }
+
+    /// The newest messages that are found, newest first. Which are the newest goes by when they
+    /// came: the index knows nothing of their order.
+    fn find(
+        &self,
+        person: i64,
+        words: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, ReadError> {
+        let before = before.unwrap_or(i64::MAX);
+        let rows = Search { person, words, before, limit }.run(&self.db)?;
+        let mut query = self.db.prepare_cached(select_messages!("WHERE m.id = ?1"))?;
+        let mut placed =
+            self.db.prepare_cached("SELECT place, number FROM messages WHERE id = ?1")?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place: (i64, i64) =
+                placed.query_one([row], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            found.push((place, query.query_one([row], message)?));
+        }
+        found.sort_by_key(|(place, _)| Reverse(*place));
+        Ok(found.into_iter().map(|(_, message)| message).collect())
     }
 
     /// All messages that are not acknowledged yet, in the order in which they were queued.
@@ -207,22 +278,23 @@ mod tests {
     }
 
     #[test]
-    fn a_search_is_for_a_part_of_the_text_and_knows_no_wildcards() {
+    fn a_conversation_is_read_in_pages() {
         let mut store = store();
-        for (number, text) in [(1, "100% sure"), (2, "100 Sure"), (3, "a_b"), (4, "ab")] {
-            let mut message = received(number);
-            text.clone_into(&mut message.text);
-            store.commit(&[receive(message)]).unwrap();
-        }
-        let found = |words: &str| {
-            let found = store.reader().history(&name("bob"), 50, Some(words)).unwrap();
-            found.into_iter().map(|message| message.text).collect::<Vec<_>>()
+        let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
+        store.commit(changes).unwrap();
+        let page = |before, search| {
+            let page = HistoryPage { limit: 2, before, search };
+            store.reader().page(&name("bob"), &page).unwrap()
         };
-        assert_eq!(found("sURE"), ["100% sure", "100 Sure"]);
-        assert_eq!(found("%"), ["100% sure"]);
-        assert_eq!(found("a_b"), ["a_b"]);
-        assert_eq!(found("\\"), Vec::<String>::new());
-        assert_eq!(found(&"x".repeat(100_000)), Vec::<String>::new());
+        for search in [None, Some("in")] {
+            let last = page(None, search);
+            assert_eq!(texts(&last), ["in 4", "in 5"]);
+            let before = page(Some(last[0].row), search);
+            assert_eq!(texts(&before), ["in 2", "in 3"]);
+            let first = page(Some(before[0].row), search);
+            assert_eq!(texts(&first), ["in 1"]);
+            assert_eq!(page(Some(first[0].row), search), []);
+        }
     }
 
     #[test]
@@ -251,17 +323,17 @@ mod tests {
         let mut store = store();
         let changes: Vec<_> = (1..=5).map(|number| receive(received(number))).collect();
         store.commit(changes).unwrap();
-        store.commit(&[queue(queued(1))]).unwrap();
+        store.commit([queue(queued(1))]).unwrap();
         let page = store.reader().unprinted(0, 2).unwrap();
         assert_eq!(texts(&page), ["in 1", "in 2"]);
         let next = store.reader().unprinted(page[1].row, 2).unwrap();
         assert_eq!(texts(&next), ["in 3", "in 4"]);
 
         let rows = page.iter().chain(&next).map(|message| message.row).collect();
-        store.commit(&[Change::MarkPrinted(rows)]).unwrap();
+        store.commit([Change::MarkPrinted(rows)]).unwrap();
         assert_eq!(texts(&store.reader().unprinted(0, 9).unwrap()), ["in 5"]);
         // Known again is not new.
-        store.commit(&[receive(received(1))]).unwrap();
+        store.commit([receive(received(1))]).unwrap();
         assert_eq!(texts(&store.reader().unprinted(0, 9).unwrap()), ["in 5"]);
     }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// Each entry takes the tables one version further; the version is the number of entries that
 /// were run, in `PRAGMA user_version`. Entries that were shipped never change.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, SEARCH];
 
 const VERSION_1: &str = "
 -- Who this device is: one row.
@@ -219,6 +219,54 @@ INSERT INTO opened_5 SELECT * FROM opened;
 DROP TABLE opened;
 ALTER TABLE opened_5 RENAME TO opened;
 ";
+
+/// How words are found in a text: letters, digits and marks are of a word, everything else stands
+/// between words. Marks, for scripts that write vowels by them.
+macro_rules! tokenizer {
+    () => {
+        "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
+    };
+}
+
+/// The tokenizer of the search, as it stands in a string of SQL.
+pub(super) const TOKENIZER: &str = tokenizer!();
+
+/// Full-text search: see `search.rs`.
+const SEARCH: &str = concat!(
+    "
+-- The words of the messages, and the numbers of the people. Only which column of which message a
+-- word stands in: phrases are not searched for. First letters are indexed too, because what begins
+-- with a letter is nearly everything. What is erased is erased from here at once.
+CREATE VIRTUAL TABLE search USING fts5(
+    person, text, content = 'messages', content_rowid = 'id', detail = column, prefix = '1',
+    tokenize = '",
+    tokenizer!(),
+    "'
+);
+INSERT INTO search (search, rank) VALUES ('secure-delete', 1);
+
+-- Up to which row messages are in it: one row.
+CREATE TABLE search_progress (
+    id    INTEGER PRIMARY KEY CHECK (id = 1),
+    up_to INTEGER NOT NULL
+) STRICT;
+INSERT INTO search_progress VALUES (1, 0);
+
+-- The number of the last row is given out again when that row is erased.
+CREATE TRIGGER search_erased AFTER DELETE ON messages
+WHEN old.id <= (SELECT up_to FROM search_progress) BEGIN
+    INSERT INTO search (search, rowid, person, text)
+    VALUES ('delete', old.id, old.person, old.text);
+    UPDATE search_progress SET up_to = min(up_to, (SELECT coalesce(max(id), 0) FROM messages));
+END;
+CREATE TRIGGER search_changed AFTER UPDATE OF person, text ON messages
+WHEN old.id <= (SELECT up_to FROM search_progress) BEGIN
+    INSERT INTO search (search, rowid, person, text)
+    VALUES ('delete', old.id, old.person, old.text);
+    INSERT INTO search (rowid, person, text) VALUES (new.id, new.person, new.text);
+END;
+"
+);
 
 /// What takes the tables of any version to the latest one.
 pub(super) const fn migrations() -> &'static [&'static str] {

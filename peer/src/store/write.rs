@@ -1,6 +1,7 @@
 //! Changes as SQL: contacts, sessions, prekeys. Everything here runs inside one transaction of the
 //! caller.
 
+mod import;
 mod messages;
 mod order;
 mod rekeying;
@@ -15,6 +16,7 @@ use parlor_common::link::{Link, Target};
 use parlor_common::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
+pub(super) use self::import::Importer;
 use super::columns::{Json, Millis};
 use super::group::{Queued, Write};
 use crate::node::record::{Change, Contact, EphemeralHash, Identity, Saved, StoredSession};

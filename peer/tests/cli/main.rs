@@ -5,6 +5,7 @@
 mod accounts;
 mod rpc;
 mod stage;
+mod storage;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -41,6 +41,14 @@ impl Stage {
         Ended::of(parlor(&self.path(home)).args(args).output().unwrap())
     }
 
+    /// The same, with the passphrase of the profile in file `passphrase`.
+    pub(crate) fn unlocked(&self, home: &str, passphrase: &str, args: &[&str]) -> Ended {
+        let file = self.path(passphrase);
+        let output =
+            parlor(&self.path(home)).env("PARLOR_PASSPHRASE_FILE", file).args(args).output();
+        Ended::of(output.unwrap())
+    }
+
     pub(crate) fn account(
         &self,
         home: &str,
@@ -139,9 +147,13 @@ impl Ended {
 pub(crate) fn parlor(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_parlor"));
     command.arg("--home").arg(home).stdin(Stdio::null());
-    for variable in
-        ["PARLOR_HOME", "PARLOR_PASSWORD_FILE", "PARLOR_NEW_PASSWORD_FILE", "PARLOR_LOG"]
-    {
+    for variable in [
+        "PARLOR_HOME",
+        "PARLOR_LOG",
+        "PARLOR_NEW_PASSWORD_FILE",
+        "PARLOR_PASSPHRASE_FILE",
+        "PARLOR_PASSWORD_FILE",
+    ] {
         command.env_remove(variable);
     }
     command

@@ -28,9 +28,10 @@ impl World {
                 self.shut_down(id);
             }
         }
-        let peers = self.peers.iter().map(|peer| {
-            (peer.home().to_owned(), peer.store().copy_in_memory().unwrap())
-        });
+        let peers = self
+            .peers
+            .iter()
+            .map(|peer| (peer.home().to_owned(), peer.store().copy_in_memory().unwrap()));
         Prepared {
             peers: peers.collect(),
             key: ServerSecret::from_seed(&self.server.key.expose_seed()),

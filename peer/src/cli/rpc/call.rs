@@ -3,7 +3,7 @@
 use std::io::{self, BufReader};
 use std::time::Duration;
 
-use parlor_common::id::Username;
+use parlor_common::id::{MessageId, Username};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -36,8 +36,30 @@ pub(super) struct Call {
 pub(super) enum Method {
     /// The conversation with a contact.
     History(HistoryArgs),
+    /// A person has seen messages of a contact, which is told.
+    Read(Read),
     /// A message.
     Send(Send),
+    /// A person is writing to a contact, which is told.
+    Typing(Typing),
+}
+
+/// Parameters of `read`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    /// Whose messages.
+    pub(super) contact: Username,
+    /// Which.
+    pub(super) ids: Vec<MessageId>,
+}
+
+/// Parameters of `typing`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Typing {
+    /// To whom.
+    pub(super) contact: Username,
 }
 
 /// Parameters of `send`.
@@ -79,6 +101,7 @@ struct History {
     #[serde(default = "page")]
     limit: u32,
     search: Option<String>,
+    before: Option<MessageId>,
 }
 
 /// As many as `parlor history` prints by default.
@@ -140,12 +163,14 @@ fn parse(line: Line) -> Option<Result<Call, Value>> {
 fn method(name: &str, params: Value) -> Result<Method, Failure> {
     match name {
         "history" => {
-            let History { contact, limit, search } = frame::params(params)?;
-            Ok(Method::History(HistoryArgs { contact, limit, search }))
+            let History { contact, limit, search, before } = frame::params(params)?;
+            Ok(Method::History(HistoryArgs { contact, limit, search, before }))
         }
+        "read" => frame::params(params).map(Method::Read),
         "send" => frame::params(params).map(Method::Send),
+        "typing" => frame::params(params).map(Method::Typing),
         _ => {
-            let message = "there is no such method; there are history and send";
+            let message = "there is no such method; there are history, read, send and typing";
             Err(Failure::new(Code::MethodNotFound, message))
         }
     }

@@ -105,7 +105,7 @@ impl Writer<'_> {
     }
 
     /// The row of the next message.
-    fn next_row(&self) -> rusqlite::Result<i64> {
+    pub(super) fn next_row(&self) -> rusqlite::Result<i64> {
         let last: Option<i64> = self
             .db
             .prepare_cached("SELECT max(id) FROM messages")?
