@@ -228,7 +228,7 @@ impl Store {
     }
 
     /// What front ends read, with all that was committed. While somebody has it, nothing is
-    /// written.
+    /// written, and nobody else may have one: not even in the same statement.
     pub fn reader(&self) -> impl Deref<Target = Reader> {
         if let Err(error) = lock(&self.backlog).flush(self.own) {
             // It is in the journal, and what is read is a moment older.
