@@ -49,6 +49,11 @@ impl Store {
     pub fn in_memory() -> Result<Self, OpenError> {
         Ok(Self { database: Sqlite::in_memory()? })
     }
+
+    /// A copy of the embedded database as it is now, which is gone with its value.
+    pub fn copy_in_memory(&self) -> Result<Self, OpenError> {
+        Ok(Self { database: self.database.copy_in_memory()? })
+    }
 }
 
 impl<D: Database> Store<D> {

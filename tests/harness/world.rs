@@ -10,19 +10,23 @@
 //! | `agenda.rs` | what is going to happen, and when |
 //! | `changes.rs` | what an account's owner does to it: devices removed, new keys, the end |
 //! | `copies.rs` | copies of profiles: put back, or in a thief's hands |
+//! | `faults.rs` | networks that part, disks that are slow, a rendezvous that dies or is put back |
 //! | `peer.rs` | a peer: its store, which survives, and its node, which does not |
 //! | `rendezvous.rs` | the rendezvous, and connections to it |
 //! | `lies.rs` | a rendezvous that shows people other device lists and prekeys than there are |
 //! | `links.rs` | links between peers |
+//! | `prepared.rs` | a world that is made once, for many worlds that start from it |
 //! | `visitor.rs` | raw clients of the rendezvous: registration, login, and what nobody should do |
 //! | `stage.rs` | the words of a story |
 
 mod agenda;
 mod changes;
 mod copies;
+mod faults;
 mod lies;
 mod links;
 mod peer;
+mod prepared;
 mod rendezvous;
 mod stage;
 mod visitor;
@@ -37,9 +41,12 @@ use rand::{RngExt, SeedableRng};
 
 use self::agenda::{Agenda, Happening};
 pub use self::copies::Copy;
+use self::faults::Partitions;
+pub use self::faults::RendezvousCopy;
 use self::links::Links;
 pub use self::links::{Rogue, RogueHeard};
 use self::peer::{Peer, PeerId};
+pub use self::prepared::Prepared;
 use self::rendezvous::Rendezvous;
 pub use self::visitor::{Refused, Visitor};
 use crate::secrets::Wire;
@@ -69,11 +76,14 @@ pub struct World {
     server: Rendezvous,
     peers: Vec<Peer>,
     links: Links,
+    partitions: Partitions,
     /// Whether envelopes are lost, repeated and put out of order on links.
     tampers: bool,
     wire: Wire,
     /// Every envelope that was sent, and by whom.
     envelopes: Vec<(String, Envelope)>,
+    /// Whether a panic in it is told by somebody else.
+    hushed: bool,
 }
 
 impl World {
@@ -81,6 +91,11 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let server = Rendezvous::new(&mut rng);
+        Self::around(seed, rng, server)
+    }
+
+    /// A world around a rendezvous.
+    fn around(seed: u64, rng: StdRng, server: Rendezvous) -> Self {
         Self {
             seed,
             rng,
@@ -91,9 +106,11 @@ impl World {
             server,
             peers: Vec::new(),
             links: Links::default(),
+            partitions: Partitions::default(),
             tampers: false,
             wire: Wire::default(),
             envelopes: Vec::new(),
+            hushed: false,
         }
     }
 
@@ -122,6 +139,36 @@ impl World {
         let end = self.now + time;
         while self.step(end) {}
         self.now = end;
+    }
+
+    /// Lets time pass, and looks after everything that happened whether all is well.
+    pub fn run_watched<E>(
+        &mut self,
+        time: Duration,
+        mut watch: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let end = self.now + time;
+        watch(self)?;
+        while self.step(end) {
+            watch(self)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// A world that fails does not say so itself.
+    pub fn hush(&mut self) {
+        self.hushed = true;
+    }
+
+    /// How long the world has lasted.
+    pub fn age(&self) -> Duration {
+        self.now
+    }
+
+    /// From now on what crosses the network takes so long one way, in milliseconds.
+    pub fn set_latency(&mut self, latency: RangeInclusive<u64>) {
+        self.latency = latency;
     }
 
     /// Lets time pass until nothing is on its way and nothing is due, but for a minute at most:
@@ -177,6 +224,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Told { peer, life, input } => self.tell(peer, life, *input),
+            Happening::Saved { peer, life } => self.saved(peer, life),
             Happening::Knock { peer, life, attempt } => self.knock(peer, life, attempt),
             Happening::GaveUp { peer, life, attempt } => self.gave_up(peer, life, attempt),
             Happening::Asked { conn, stream, payload } => self.asked(conn, stream, &payload),
@@ -222,7 +270,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.hushed {
             eprintln!("the world's seed was {}, and it lasted {:?}", self.seed, self.now);
         }
     }

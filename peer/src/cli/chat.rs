@@ -32,10 +32,12 @@ pub(super) async fn run(context: &Context, contact: Username) -> Result<ExitCode
         return Err(IntentError::UnknownContact(contact).into());
     }
     let mut session = Session::start(context, "parlor chat").await?;
-    if io::stdin().is_terminal() {
-        open(context, &contact)?;
+    let is_terminal = io::stdin().is_terminal();
+    if is_terminal {
+        open(context, &contact, &mut session)?;
     }
-    let mut chat = Chat { context, contact, pending: BTreeSet::new(), unanswered: 0 };
+    let pending = BTreeSet::new();
+    let mut chat = Chat { context, contact, is_terminal, pending, unanswered: 0 };
     let chatted = tokio::select! {
         chatted = chat.talk(&mut session) => chatted,
         () = interrupted() => Ok(()),
@@ -51,14 +53,19 @@ pub(super) async fn run(context: &Context, contact: Username) -> Result<ExitCode
 }
 
 /// Shows the end of the conversation so far, and how this works.
-fn open(context: &Context, contact: &Username) -> Result<(), CliError> {
+fn open(context: &Context, contact: &Username, session: &mut Session) -> Result<(), CliError> {
+    let mut seen = Vec::new();
     for message in context.home.open_read_only()?.history(contact, OPENING, None)? {
         let from = match message.direction {
-            Direction::In => contact.as_str(),
+            Direction::In => {
+                seen.push(message.id);
+                contact.as_str()
+            }
             Direction::Out => "you",
         };
         context.printer.text(&format!("{from}: {}", Visible(&message.text)))?;
     }
+    session.have_read(contact.clone(), seen);
     context.printer.text(&format!("* talking with {contact}; /quit ends"))?;
     Ok(())
 }
@@ -66,6 +73,8 @@ fn open(context: &Context, contact: &Username) -> Result<(), CliError> {
 struct Chat<'a> {
     context: &'a Context,
     contact: Username,
+    /// Whether it is a person who reads and writes.
+    is_terminal: bool,
     /// Sent and not delivered.
     pending: BTreeSet<MessageId>,
     /// Typed, and not answered by the engine.
@@ -78,7 +87,7 @@ impl Chat<'_> {
         loop {
             tokio::select! {
                 event = session.engine.next() => match event {
-                    Some(event) => self.show(event)?,
+                    Some(event) => self.show(event, session)?,
                     None => return Ok(()),
                 },
                 line = lines.recv() => match line {
@@ -104,17 +113,20 @@ impl Chat<'_> {
         let deadline = Instant::now() + DELIVERY_TIME;
         while self.unanswered > 0 || !self.pending.is_empty() {
             match timeout_at(deadline, session.engine.next()).await {
-                Ok(Some(event)) => self.show(event)?,
+                Ok(Some(event)) => self.show(event, session)?,
                 Ok(None) | Err(_) => break,
             }
         }
         Ok(())
     }
 
-    fn show(&mut self, event: Event) -> Result<(), CliError> {
+    fn show(&mut self, event: Event, session: &mut Session) -> Result<(), CliError> {
         match event {
             Event::Message(Incoming { id, from, text, sent_at, carrier, .. }) => {
                 if from == self.contact {
+                    if self.is_terminal {
+                        session.have_read(from.clone(), vec![id]);
+                    }
                     let (json, text) = Line { id, from, text, sent_at, carrier }.render();
                     self.context.printer.line(&json, &text)?;
                 }

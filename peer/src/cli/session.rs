@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use parlor_common::id::{MessageId, Username};
+
 use super::Context;
 use super::error::CliError;
 use super::notice;
 use super::own::settle_first;
 use super::print::Printer;
+use crate::config::Config;
 use crate::driver::Engine;
 use crate::node::input::{Intent, ServerDown, Token};
 use crate::node::output::Event;
-use crate::profile::ProfileLock;
+use crate::profile::{ProfileError, ProfileLock};
 
 /// A command that needs the rendezvous gives up after this long; with the time to end in order it
 /// stays below ten seconds.
@@ -22,6 +25,7 @@ const ONLINE_TIME: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) engine: Engine,
+    config: Config,
     printer: Printer,
     _lock: ProfileLock,
 }
@@ -32,10 +36,25 @@ impl Session {
         // A profile that is not there is said before its folder is made.
         drop(context.home.open_read_only()?);
         let lock = context.home.lock(command)?;
-        let mut store = lock.open()?;
+        let (config, mut store) =
+            (context.home.config().map_err(ProfileError::from)?, lock.open()?);
         Box::pin(settle_first(&mut store)).await?;
         let engine = Engine::start(store)?;
-        Ok(Self { engine, printer: context.printer, _lock: lock })
+        Ok(Self { engine, config, printer: context.printer, _lock: lock })
+    }
+
+    /// The person has seen messages of a contact: it is told, unless the person tells nobody.
+    pub(super) fn have_read(&mut self, contact: Username, ids: Vec<MessageId>) {
+        if self.config.read_receipts {
+            self.engine.intend(Intent::Read { contact, ids });
+        }
+    }
+
+    /// The person is writing to a contact: it is told, unless the person tells nobody.
+    pub(super) fn typing(&mut self, contact: Username) {
+        if self.config.typing_notices {
+            self.engine.intend(Intent::Typing { contact });
+        }
     }
 
     /// The same, and waits until the rendezvous shows this device online.

@@ -18,6 +18,7 @@ mod users;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::backup::Backup;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
 };
@@ -93,6 +94,13 @@ impl Sqlite {
     /// A database that is gone with its value.
     pub fn in_memory() -> Result<Self, OpenError> {
         Self::prepare(Connection::open_in_memory()?)
+    }
+
+    /// A copy of this database as it is now, which is gone with its value.
+    pub fn copy_in_memory(&self) -> Result<Self, OpenError> {
+        let mut copy = Connection::open_in_memory()?;
+        Backup::new(&self.connection, &mut copy)?.step(-1)?;
+        Self::prepare(copy)
     }
 
     fn prepare(mut connection: Connection) -> Result<Self, OpenError> {

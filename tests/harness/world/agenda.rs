@@ -13,6 +13,8 @@ use super::peer::PeerId;
 pub(super) enum Happening {
     /// A peer's node is told something.
     Told { peer: PeerId, life: u32, input: Box<Input> },
+    /// A peer's slow disk has done its work.
+    Saved { peer: PeerId, life: u32 },
     /// A peer's first packet arrives at the rendezvous.
     Knock { peer: PeerId, life: u32, attempt: u64 },
     /// A peer's attempt to reach the rendezvous has taken too long.
@@ -42,6 +44,7 @@ impl Happening {
     pub(super) fn to(&self) -> Option<PeerId> {
         match self {
             Self::Told { peer, .. }
+            | Self::Saved { peer, .. }
             | Self::GaveUp { peer, .. }
             | Self::Answered { peer, .. }
             | Self::Event { peer, .. }

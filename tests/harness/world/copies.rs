@@ -42,6 +42,11 @@ impl World {
 }
 
 impl Copy {
+    /// The profile.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The bundle that the device gave when the copy was taken, without a one-time pair.
     pub fn bundle(&self, device: &DeviceSecret) -> PrekeyBundle {
         let start = self.store.copy_in_memory().unwrap().load().unwrap();

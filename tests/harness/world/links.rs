@@ -114,7 +114,8 @@ impl World {
         let Some(to) = to else { return };
         let peer = &mut self.peers[to.0];
         let is_there = peer.is_up() && peer.address() == address;
-        if !is_there || peer.device.public() != expected {
+        let parted = dialer.is_some_and(|(id, _)| self.partitions.are_parted(id, to));
+        if !is_there || parted || peer.device.public() != expected {
             if let Some((id, _)) = dialer {
                 self.dial_failed(id, expected, address, SILENCE_TIME);
             }

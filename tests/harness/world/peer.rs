@@ -42,6 +42,7 @@ pub(super) struct Peer {
     next_token: u64,
     /// It dies after so many commits more, before anything that they allow leaves.
     fuse: Option<u32>,
+    disk: Disk,
     told: Vec<Event>,
     /// How many of these it was told in earlier lives.
     told_before: usize,
@@ -51,6 +52,17 @@ pub(super) struct Peer {
     pub(super) links: BTreeMap<LinkId, (usize, usize)>,
     pub(super) last_link: u64,
     pub(super) dialed: Vec<SocketAddr>,
+}
+
+/// A disk on which a commit takes time, in which the peer does nothing else.
+#[derive(Default)]
+struct Disk {
+    /// How long a commit takes.
+    time: Duration,
+    /// What is being saved.
+    saving: Option<Vec<Change>>,
+    /// What the peer will be told when that is done.
+    waiting: Vec<Input>,
 }
 
 impl Peer {
@@ -84,7 +96,8 @@ impl Peer {
     }
 
     pub(super) fn wakes_at(&self, now: Duration) -> Option<Duration> {
-        let timer = self.node.as_ref()?.poll_timeout(self.now(now))?;
+        let node = self.node.as_ref().filter(|_| self.disk.saving.is_none())?;
+        let timer = node.poll_timeout(self.now(now))?;
         Some(self.started_at + Duration::from_millis(timer.as_millis()))
     }
 
@@ -99,6 +112,12 @@ impl Peer {
 impl World {
     /// A peer moves in, with what its registration or login made, and is started.
     pub(super) fn move_in(&mut self, home: &str, identity: Identity) {
+        let store = Store::in_memory(&identity).unwrap();
+        self.move_in_with(home, &identity, store);
+    }
+
+    /// A peer moves in with a store, and is started.
+    pub(super) fn move_in_with(&mut self, home: &str, identity: &Identity, store: Store) {
         assert!(self.peers.iter().all(|peer| peer.home != home), "{home} is taken");
         let id = PeerId(self.peers.len());
         self.peers.push(Peer {
@@ -106,7 +125,7 @@ impl World {
             home: home.to_owned(),
             name: identity.name.clone(),
             device: DeviceSecret::from_seed(&identity.device.expose_seed()),
-            store: Store::in_memory(&identity).unwrap(),
+            store,
             node: None,
             life: 0,
             started_at: Duration::ZERO,
@@ -114,6 +133,7 @@ impl World {
             clock_is_late: false,
             next_token: 1,
             fuse: None,
+            disk: Disk::default(),
             told: Vec::new(),
             told_before: 0,
             connection: None,
@@ -134,6 +154,8 @@ impl World {
         peer.told_before = peer.told.len();
         let mut incarnation = [0; 8];
         self.rng.fill_bytes(&mut incarnation);
+        // A process that starts knows of its store what is in the database, and nothing else.
+        peer.store = peer.store.copy_in_memory().unwrap();
         let start = peer.store.load().unwrap();
         let now = peer.now(self.now);
         peer.node = Some(Node::new(start, Incarnation(incarnation), now).unwrap());
@@ -146,6 +168,7 @@ impl World {
     /// Ends a peer's node in order, as its driver does.
     pub(super) fn shut_down(&mut self, id: PeerId) {
         let life = self.peers[id.0].life;
+        self.finish_saving(id);
         self.tell(id, life, Input::Net(NetInput::ServerDown(ServerDown::Closed)));
         self.save(id);
         self.hear_events(id);
@@ -159,7 +182,9 @@ impl World {
     }
 
     fn forget_node(&mut self, id: PeerId, in_order: bool) {
-        self.peers[id.0].node = None;
+        let peer = &mut self.peers[id.0];
+        peer.node = None;
+        peer.disk = Disk { time: peer.disk.time, ..Disk::default() };
         self.leave_server(id, in_order);
         self.leave_links(id, in_order);
     }
@@ -175,6 +200,12 @@ impl World {
     pub fn spare(&mut self, home: &str) {
         let id = self.id(home);
         self.peers[id.0].fuse = None;
+    }
+
+    /// From now on each commit of a peer takes so long; no time for a disk as fast as others'.
+    pub fn slow_disk(&mut self, home: &str, time: Duration) {
+        let id = self.id(home);
+        self.peers[id.0].disk.time = time;
     }
 
     /// Whether a peer is running.
@@ -254,6 +285,9 @@ impl World {
         let peer = &mut self.peers[id.0];
         let now = peer.now(self.now);
         if let Some(node) = peer.node.as_mut().filter(|_| peer.life == life) {
+            if peer.disk.saving.is_some() {
+                return peer.disk.waiting.push(input);
+            }
             node.handle(input, now, &mut self.rng);
         }
     }
@@ -273,20 +307,62 @@ impl World {
 
     /// A turn, as the driver takes it: save, then let out what that allows.
     pub(super) fn turn(&mut self, id: PeerId) {
-        while self.save(id) {
-            while let Some(order) = self.poll(id, Node::poll_transmit) {
-                self.execute(id, order);
-            }
-            self.hear_events(id);
-            while let Some(work) = self.poll(id, Node::poll_work) {
-                let input = Box::new(Input::Work(work.run(&mut self.rng)));
-                let life = self.peers[id.0].life;
-                self.plan(WORK_TIME, Happening::Told { peer: id, life, input });
-            }
+        let disk = &self.peers[id.0].disk;
+        if disk.saving.is_some() {
+            return;
+        }
+        let slow = disk.time > Duration::ZERO;
+        while if slow { self.begin_saving(id) } else { self.save(id) } {
+            self.let_out(id);
             if !self.peers[id.0].node.as_ref().is_some_and(Node::has_changes) {
                 return;
             }
         }
+    }
+
+    /// What is done and told once everything is saved.
+    fn let_out(&mut self, id: PeerId) {
+        while let Some(order) = self.poll(id, Node::poll_transmit) {
+            self.execute(id, order);
+        }
+        self.hear_events(id);
+        while let Some(work) = self.poll(id, Node::poll_work) {
+            let input = Box::new(Input::Work(work.run(&mut self.rng)));
+            let life = self.peers[id.0].life;
+            self.plan(WORK_TIME, Happening::Told { peer: id, life, input });
+        }
+    }
+
+    /// Hands what is to be saved to a slow disk. Returns whether there is nothing to wait for.
+    fn begin_saving(&mut self, id: PeerId) -> bool {
+        let peer = &mut self.peers[id.0];
+        let now = peer.now(self.now);
+        let Some(node) = &mut peer.node else { return false };
+        let changes = node.take_changes(now, &mut self.rng);
+        if changes.is_empty() {
+            return true;
+        }
+        peer.disk.saving = Some(changes);
+        let (time, life) = (peer.disk.time, peer.life);
+        self.plan(time, Happening::Saved { peer: id, life });
+        false
+    }
+
+    /// A slow disk is done. The peer hears what waited in the turn that follows.
+    pub(super) fn saved(&mut self, id: PeerId, life: u32) {
+        if self.peers[id.0].life != life || !self.finish_saving(id) {
+            return;
+        }
+        self.let_out(id);
+        for input in std::mem::take(&mut self.peers[id.0].disk.waiting) {
+            self.tell(id, life, input);
+        }
+    }
+
+    /// What a slow disk was given is saved. Returns whether the node lives, and there was anything.
+    fn finish_saving(&mut self, id: PeerId) -> bool {
+        let changes = self.peers[id.0].disk.saving.take();
+        changes.is_some_and(|changes| self.commit_turn(id, changes))
     }
 
     fn poll<T>(&mut self, id: PeerId, poll: impl FnOnce(&mut Node) -> Option<T>) -> Option<T> {
@@ -299,9 +375,14 @@ impl World {
         let now = peer.now(self.now);
         let Some(node) = &mut peer.node else { return false };
         let changes = node.take_changes(now, &mut self.rng);
-        if changes.is_empty() {
-            return true;
-        }
+        changes.is_empty() || self.commit_turn(id, changes)
+    }
+
+    /// Commits what a turn has changed. Returns whether the node lives.
+    fn commit_turn(&mut self, id: PeerId, changes: Vec<Change>) -> bool {
+        let peer = &mut self.peers[id.0];
+        let now = peer.now(self.now);
+        let Some(node) = &mut peer.node else { return false };
         let saved = peer.store.commit(changes).unwrap();
         node.handle_saved(saved, now);
         if let Some(left) = peer.fuse.take() {

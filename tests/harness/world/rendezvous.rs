@@ -38,20 +38,22 @@ const KNOCKS: [Duration; 5] = [
 /// An attempt to connect ends after this time.
 const CONNECT_TIME: Duration = Duration::from_secs(6);
 /// A peer notices after this time that a rendezvous is gone that said nothing.
-const SERVER_IDLE: Duration = Duration::from_secs(15);
+pub(super) const SERVER_IDLE: Duration = Duration::from_secs(15);
 /// The rendezvous notices after this time that a client is gone that said nothing.
-const CLIENT_IDLE: Duration = Duration::from_secs(20);
+pub(super) const CLIENT_IDLE: Duration = Duration::from_secs(20);
 /// Requests of a peer that are on their way at once.
 const MAX_EXCHANGES: usize = 8;
 
 /// The rendezvous: what it keeps, and its core while it runs.
 pub(super) struct Rendezvous {
-    key: ServerSecret,
-    opaque: Vec<u8>,
-    store: Store,
+    pub(super) key: ServerSecret,
+    pub(super) opaque: Vec<u8>,
+    pub(super) store: Store,
     bus: Loopback,
     limits: Limits,
     core: Option<Server>,
+    /// It dies after so many turns more that have something to say, before any of it leaves.
+    pub(super) fuse: Option<u32>,
     clients: BTreeMap<ConnId, (PeerId, u32)>,
     pub(super) callers: Callers,
     pub(super) lies: Lies,
@@ -61,7 +63,7 @@ pub(super) struct Rendezvous {
 /// A peer's connection to the rendezvous, or its attempt at one.
 pub(super) struct Connection {
     attempt: u64,
-    conn: Option<ConnId>,
+    pub(super) conn: Option<ConnId>,
     last_stream: u64,
     under_way: BTreeMap<StreamId, RequestId>,
     waiting: VecDeque<(RequestId, Vec<u8>)>,
@@ -73,23 +75,35 @@ impl Rendezvous {
     pub(super) fn new(rng: &mut StdRng) -> Self {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
-        let mut rendezvous = Self {
-            key: ServerSecret::from_seed(&seed),
-            opaque: OpaqueSetup::generate(rng).expose_bytes().to_vec(),
-            store: Store::in_memory().unwrap(),
-            bus: Loopback::default(),
-            limits: Limits::default(),
-            core: None,
-            clients: BTreeMap::new(),
-            callers: Callers::default(),
-            lies: Lies::default(),
-            last_conn: 0,
-        };
+        let opaque = OpaqueSetup::generate(rng).expose_bytes().to_vec();
+        let key = ServerSecret::from_seed(&seed);
+        let mut rendezvous = Self::with(key, opaque, Store::in_memory().unwrap());
         rendezvous.start();
         rendezvous
     }
 
-    fn start(&mut self) {
+    /// One that does not run yet, with what it keeps.
+    pub(super) fn with(key: ServerSecret, opaque: Vec<u8>, store: Store) -> Self {
+        Self {
+            key,
+            opaque,
+            store,
+            bus: Loopback::default(),
+            limits: Limits::default(),
+            core: None,
+            fuse: None,
+            clients: BTreeMap::new(),
+            callers: Callers::default(),
+            lies: Lies::default(),
+            last_conn: 0,
+        }
+    }
+
+    pub(super) const fn runs(&self) -> bool {
+        self.core.is_some()
+    }
+
+    pub(super) fn start(&mut self) {
         self.core = Some(Server::new(ServerParams {
             key: self.key.public(),
             next_key_hash: [7; 32],
@@ -172,7 +186,11 @@ impl World {
     fn settle(&mut self) {
         let date = self.date();
         let Rendezvous { core: Some(core), store, bus, .. } = &mut self.server else { return };
-        for output in settle(core, store, bus, date, &mut self.rng) {
+        let outputs = settle(core, store, bus, date, &mut self.rng);
+        if !outputs.is_empty() && self.rendezvous_burns_out() {
+            return;
+        }
+        for output in outputs {
             match output {
                 Output::Mail { .. } => unreachable!("nobody registers by e-mail"),
                 Output::Query(..) | Output::Publish(_) | Output::Admin { .. } => {
@@ -253,7 +271,7 @@ impl World {
         let (alive, device, address) = (peer.life == life, peer.device.public(), peer.address());
         let Some(connection) = peer.connection.as_mut().filter(|_| alive) else { return };
         let fresh = connection.attempt == attempt && connection.conn.is_none();
-        if !fresh || self.server.core.is_none() {
+        if !fresh || self.server.core.is_none() || self.partitions.are_parted_from_server(id) {
             return;
         }
         let conn = self.server.new_conn();
@@ -318,7 +336,7 @@ impl World {
 
     pub(super) fn asked(&mut self, conn: ConnId, stream: StreamId, payload: &[u8]) {
         let date = self.date();
-        if self.server.clients.contains_key(&conn) {
+        if self.server.clients.contains_key(&conn) && !self.partitions.is_dead(conn) {
             self.with_core(|core, rng| core.handle_request(conn, stream, payload, date, rng));
         }
     }
@@ -331,6 +349,9 @@ impl World {
         stream: StreamId,
         payload: Vec<u8>,
     ) {
+        if self.partitions.is_dead(conn) {
+            return;
+        }
         let Some(connection) = self.connection(id, life, conn) else { return };
         let Some(request) = connection.under_way.remove(&stream) else { return };
         self.tell_net(id, life, NetInput::ServerReply { id: request, payload });
@@ -338,7 +359,7 @@ impl World {
     }
 
     pub(super) fn event(&mut self, id: PeerId, life: u32, conn: ConnId, payload: &[u8]) {
-        if self.connection(id, life, conn).is_some() {
+        if self.connection(id, life, conn).is_some() && !self.partitions.is_dead(conn) {
             let event: Event = serde_json::from_slice(payload).unwrap();
             self.tell_net(id, life, NetInput::ServerEvent(Box::new(event)));
         }
@@ -378,7 +399,9 @@ impl World {
     /// A peer's connection ends with its node.
     pub(super) fn leave_server(&mut self, id: PeerId, in_order: bool) {
         let Some(connection) = self.peers[id.0].connection.take() else { return };
-        let Some(conn) = connection.conn else { return };
+        let Some(conn) = connection.conn.filter(|conn| !self.partitions.is_dead(*conn)) else {
+            return;
+        };
         let after = if in_order { self.latency() } else { CLIENT_IDLE };
         self.plan(after, Happening::Gone { conn });
     }

@@ -36,8 +36,30 @@ pub(super) struct Call {
 pub(super) enum Method {
     /// The conversation with a contact.
     History(HistoryArgs),
+    /// A person has seen messages of a contact, which is told.
+    Read(Read),
     /// A message.
     Send(Send),
+    /// A person is writing to a contact, which is told.
+    Typing(Typing),
+}
+
+/// Parameters of `read`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    /// Whose messages.
+    pub(super) contact: Username,
+    /// Which.
+    pub(super) ids: Vec<MessageId>,
+}
+
+/// Parameters of `typing`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Typing {
+    /// To whom.
+    pub(super) contact: Username,
 }
 
 /// Parameters of `send`.
@@ -144,9 +166,11 @@ fn method(name: &str, params: Value) -> Result<Method, Failure> {
             let History { contact, limit, search, before } = frame::params(params)?;
             Ok(Method::History(HistoryArgs { contact, limit, search, before }))
         }
+        "read" => frame::params(params).map(Method::Read),
         "send" => frame::params(params).map(Method::Send),
+        "typing" => frame::params(params).map(Method::Typing),
         _ => {
-            let message = "there is no such method; there are history and send";
+            let message = "there is no such method; there are history, read, send and typing";
             Err(Failure::new(Code::MethodNotFound, message))
         }
     }
