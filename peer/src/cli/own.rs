@@ -98,10 +98,9 @@ async fn settle(store: &mut Store, session: &ServerSession) -> Result<bool, CliE
 
 /// The same, before an engine starts from the profile: it must know which account it speaks for.
 pub(super) async fn settle_first(store: &mut Store) -> Result<(), CliError> {
-    let (asked, identity) = {
-        let reader = store.reader();
-        (reader.rekeying()?, reader.identity()?)
-    };
+    // One reader at a time.
+    let asked = store.reader().rekeying()?;
+    let identity = store.reader().identity()?;
     if asked.is_some() {
         let session = interruptible(connect(&identity)).await??;
         settle(store, &session).await?;
