@@ -6,10 +6,11 @@
 //! else is lost, nothing is ever stored twice, and a front end is told a message again only in
 //! another life, and only if its note that it had told it was not saved.
 //!
-//! Order is asked for by sender: in what is told within a life, and in what is stored. Two things
-//! excuse disorder. Carriers that lose and disorder envelopes, which no link does; and a profile
-//! that was put back to a copy, at either end: what was sealed on keys that one side does not have,
-//! or has used, is sealed anew and comes after what was sealed later.
+//! Order is asked for by sender: always in what a conversation shows, within an incarnation; across
+//! incarnations, and in what is told within a life, with two excuses. Carriers that lose and disorder
+//! envelopes, which no link does; and keys that are lost at either end, because a profile was put
+//! back to a copy or a clock has made sessions old: what was sealed on them is sealed anew and comes
+//! after what was sealed later.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -71,7 +72,8 @@ struct Ledger {
     noted: BTreeSet<MessageId>,
     /// What it received and does not know any more, because it was put back to a copy.
     lost: BTreeSet<MessageId>,
-    was_put_back: bool,
+    /// Whether it may have lost keys under which others have sealed.
+    lost_keys: bool,
     /// When links came up lately.
     paths: VecDeque<Duration>,
     copy: Option<LedgerCopy>,
@@ -139,6 +141,11 @@ impl Model {
     /// From now on nothing is said about order.
     pub(crate) fn disordered(&mut self) {
         self.disordered = true;
+    }
+
+    /// A home's clock was wrong.
+    pub(crate) fn clock_was_wrong(&mut self, home: Home) {
+        self.ledger(home).lost_keys = true;
     }
 
     /// A home wants to send something.
@@ -317,8 +324,8 @@ impl Model {
             return Err(Violation::ToldUnsaved { home, id });
         }
         let by = self.said.get(text).map_or(home, |said| said.from);
-        let was_put_back = self.ledger(by).was_put_back || self.ledger(home).was_put_back;
-        let disordered = self.disordered || was_put_back;
+        let lost_keys = self.ledger(by).lost_keys || self.ledger(home).lost_keys;
+        let disordered = self.disordered || lost_keys;
         let ledger = self.ledger(home);
         ledger.ever.insert(id);
         if ledger.noted.contains(&id) || !ledger.told.insert(id) {
@@ -364,7 +371,7 @@ impl Model {
         ledger.lost.extend(before.difference(&after));
         ledger.queued.clone_from(&copy.queued);
         ledger.noted.clone_from(&copy.noted);
-        ledger.was_put_back = true;
+        ledger.lost_keys = true;
         ledger.copy = Some(copy);
         self.begin_life(world, home)
     }
@@ -419,17 +426,23 @@ impl Model {
     fn check_received(&mut self, world: &World, home: Home) -> Result<(), Violation> {
         for from in self.others(home) {
             let mut texts = BTreeSet::new();
-            let mut numbers = BTreeMap::new();
+            let mut shown = String::new();
+            let (mut numbers, mut within) = (BTreeMap::new(), BTreeMap::new());
             for StoredMessage { id, text, .. } in received(world, home, from) {
                 let said = self.said.get(&text);
                 let Some(&Said { from: by, number, .. }) = said else {
                     return Err(Violation::Unsaid { home, text });
                 };
-                let was_put_back = self.ledger(by).was_put_back || self.ledger(home).was_put_back;
-                let disordered = self.disordered || was_put_back;
+                let lost_keys = self.ledger(by).lost_keys || self.ledger(home).lost_keys;
+                let disordered = self.disordered || lost_keys;
                 let last = numbers.insert(by, number);
-                if !disordered && last.is_some_and(|last| last > number) {
-                    return Err(Violation::StoredOutOfOrder { home, text });
+                let before = std::mem::replace(&mut shown, text.clone());
+                let in_life = (by, id.incarnation());
+                let last_in_life = within.insert(in_life, id.number());
+                if last_in_life.is_some_and(|last| last > id.number())
+                    || !disordered && last.is_some_and(|last| last > number)
+                {
+                    return Err(Violation::StoredOutOfOrder { home, text, before });
                 }
                 if !self.ledger(home).ever.contains(&id) {
                     return Err(Violation::NeverTold { home, text });

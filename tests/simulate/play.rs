@@ -101,7 +101,10 @@ impl Play {
                 return self.model.put_back(world, home);
             }
             Step::SlowDisk(home, time) => world.slow_disk(home, time),
-            Step::Clock { home, days, late } => world.set_clock(home, days_of(days), late),
+            Step::Clock { home, days, late } => {
+                self.model.clock_was_wrong(home);
+                world.set_clock(home, days_of(days), late);
+            }
             Step::CutLinks(one, other) => world.cut_links(one, other),
             Step::SilenceLinks(one, other) => world.silence_links(one, other),
             Step::Part(one, other) => world.part(one, other),

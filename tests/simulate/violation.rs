@@ -43,8 +43,8 @@ pub(crate) enum Violation {
     #[error("{home} has {text:?} and was never told it")]
     NeverTold { home: Home, text: String },
     /// A message is stored after a later one of the same home.
-    #[error("{home} has stored {text:?} out of order")]
-    StoredOutOfOrder { home: Home, text: String },
+    #[error("{home} shows {text:?} after {before:?}")]
+    StoredOutOfOrder { home: Home, text: String, before: String },
     /// A message is stored twice.
     #[error("{home} has {text:?} twice")]
     StoredTwice { home: Home, text: String },

@@ -154,6 +154,8 @@ impl World {
         peer.told_before = peer.told.len();
         let mut incarnation = [0; 8];
         self.rng.fill_bytes(&mut incarnation);
+        // A process that starts knows of its store what is in the database, and nothing else.
+        peer.store = peer.store.copy_in_memory().unwrap();
         let start = peer.store.load().unwrap();
         let now = peer.now(self.now);
         peer.node = Some(Node::new(start, Incarnation(incarnation), now).unwrap());
@@ -360,7 +362,7 @@ impl World {
     /// What a slow disk was given is saved. Returns whether the node lives, and there was anything.
     fn finish_saving(&mut self, id: PeerId) -> bool {
         let changes = self.peers[id.0].disk.saving.take();
-        changes.is_some_and(|changes| self.commit_turn(id, &changes))
+        changes.is_some_and(|changes| self.commit_turn(id, changes))
     }
 
     fn poll<T>(&mut self, id: PeerId, poll: impl FnOnce(&mut Node) -> Option<T>) -> Option<T> {
@@ -373,11 +375,11 @@ impl World {
         let now = peer.now(self.now);
         let Some(node) = &mut peer.node else { return false };
         let changes = node.take_changes(now, &mut self.rng);
-        changes.is_empty() || self.commit_turn(id, &changes)
+        changes.is_empty() || self.commit_turn(id, changes)
     }
 
     /// Commits what a turn has changed. Returns whether the node lives.
-    fn commit_turn(&mut self, id: PeerId, changes: &[Change]) -> bool {
+    fn commit_turn(&mut self, id: PeerId, changes: Vec<Change>) -> bool {
         let peer = &mut self.peers[id.0];
         let now = peer.now(self.now);
         let Some(node) = &mut peer.node else { return false };

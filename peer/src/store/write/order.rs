@@ -39,8 +39,9 @@ impl Writer<'_> {
         self.run(sql, (incarnation, person, previous)).map(drop)
     }
 
-    /// The place of a message that comes now: the last, or just before the first that should come
-    /// after it and came already.
+    /// The place of a message that comes now: the last; or that of the first that should come after
+    /// it and came already, where numbers decide; or just before it, if it is of another
+    /// incarnation.
     pub(super) fn place(
         &mut self,
         person: i64,
@@ -55,7 +56,8 @@ impl Writer<'_> {
             let found: Option<i64> =
                 self.db.prepare_cached(sql)?.query_row((of.0, of.1, person), |row| row.get(0))?;
             if let Some(next) = found {
-                return Ok(next.saturating_sub(1));
+                let is_own = of.0 == incarnation;
+                return Ok(if is_own { next } else { next.saturating_sub(1) });
             }
             let Some(follower) = self.follower(person, of.0)? else { break };
             of = (follower, i64::MIN);
@@ -99,6 +101,15 @@ mod tests {
             store.commit(&[receive(of(2, number, None))]).unwrap();
         }
         assert_eq!(texts(&store), ["2.1", "2.2", "2.3", "2.4", "2.5", "out 1", "2.6", "2.7"]);
+    }
+
+    #[test]
+    fn what_comes_late_in_any_order_stands_where_it_was_written() {
+        let mut store = store();
+        for number in [5, 2, 4, 1, 3] {
+            store.commit(&[receive(of(2, number, None))]).unwrap();
+        }
+        assert_eq!(texts(&store), ["2.1", "2.2", "2.3", "2.4", "2.5"]);
     }
 
     #[test]
