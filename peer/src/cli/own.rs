@@ -98,7 +98,7 @@ async fn settle(store: &mut Store, session: &ServerSession) -> Result<bool, CliE
 
 /// The same, before an engine starts from the profile: it must know which account it speaks for.
 pub(super) async fn settle_first(store: &mut Store) -> Result<(), CliError> {
-    // One reader at a time.
+    // One at a time: a reader is locked until the end of its statement.
     let asked = store.reader().rekeying()?;
     let identity = store.reader().identity()?;
     if asked.is_some() {
