@@ -99,6 +99,7 @@ pub(super) fn size(change: &Change) -> usize {
         | Change::ForgetRekeying
         | Change::MarkPrinted(_)
         | Change::MarkRead(..)
+        | Change::Posted(..)
         | Change::PutStarts(_)
         | Change::RememberEphemeral(..)
         | Change::RememberOpened(_)
@@ -202,6 +203,7 @@ impl<'a> Writes<'a> {
             | Change::ForgetEphemeral(_)
             | Change::ForgetRekeying
             | Change::MarkRead(..)
+            | Change::Posted(..)
             | Change::PutContact(_)
             | Change::PutOwnDevices(_)
             | Change::PutPrekey(..)

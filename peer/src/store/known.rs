@@ -72,6 +72,7 @@ impl Known {
             | Change::ForgetEphemeral(_)
             | Change::ForgetRekeying
             | Change::MarkPrinted(_)
+            | Change::Posted(..)
             | Change::PutContact(_)
             | Change::PutOwnDevices(_)
             | Change::PutPrekey(..)
