@@ -21,7 +21,7 @@ const ROTATION: Duration = DAY.saturating_mul(7);
 /// A first message may be under way for so long: the mailbox's age limit of 30 days, and two weeks
 /// more. So long a replaced signed pair is kept, and a one-time pair after the last day on which
 /// somebody may have taken it.
-const UNDER_WAY: Duration = DAY.saturating_mul(44);
+pub(super) const UNDER_WAY: Duration = DAY.saturating_mul(44);
 /// So many one-time pairs are kept: the oldest go when there are more. A rendezvous is given some
 /// 500 in the time for which a pair is kept, and contacts get the rest.
 const MAX_ONE_TIME: usize = 1000;

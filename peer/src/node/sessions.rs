@@ -9,6 +9,7 @@ use parlor_common::time::Timestamp;
 use rand::CryptoRng;
 
 use super::input::Now;
+use super::prekeys::UNDER_WAY;
 use super::record::{Change, StoredSession};
 use crate::crypto::aead::Plaintext;
 use crate::crypto::session::{OpenError, SealError, Session, Step, Stride, Turned};
@@ -17,8 +18,9 @@ use crate::crypto::session::{OpenError, SealError, Session, Step, Stride, Turned
 const MAX_SESSIONS: usize = 5;
 
 /// A session in whose place another one is used is kept for so long after a message was last opened
-/// on it. What comes later is sealed anew; its keys would open what was recorded meanwhile.
-const RETIREMENT: Duration = Duration::from_secs(600);
+/// on it: what the other side has sealed on it may wait in a mailbox. What comes later is sealed
+/// anew.
+const RETIREMENT: Duration = UNDER_WAY;
 
 /// At most this many ratchet steps are made ready ahead, in the whole process.
 const MAX_PREPARED: usize = 16;
