@@ -15,9 +15,10 @@ impl Newest {
     /// Remembers what an event says of a message.
     pub(super) fn handle(&mut self, event: &Event) {
         self.0 = match event {
-            Event::Queued { id, .. } => Some((*id, MessageState::Queued)),
+            Event::Queued { id, .. } | Event::Message(Incoming { id, .. }) => {
+                Some((*id, MessageState::Queued))
+            }
             Event::Receipt { id, state, .. } => Some((*id, *state)),
-            Event::Message(Incoming { id, .. }) => Some((*id, MessageState::Queued)),
             _ => return,
         };
     }
