@@ -1,5 +1,5 @@
 //! The delivery protocol as a model, within stated bounds: every order of steps, crashes, cut links
-//! and lost sessions is looked at. `docs/protocol.md` says what it models.
+//! and lost sessions is looked at.
 //!
 //! The mutants in `mutants.rs` show that the properties can fail.
 //!
@@ -31,7 +31,7 @@ struct Args {
     #[arg(long, default_value_t = 2)]
     messages: u8,
     /// How often each side crashes.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     crashes: u8,
     /// How often the link is cut.
     #[arg(long, default_value_t = 1)]
