@@ -162,6 +162,8 @@ impl Backlog {
     ) -> Result<(), CommitError> {
         if self.pending.size() >= MAX_PENDING {
             self.flush(own)?;
+        } else if self.pending.size() >= FULL_GROUP {
+            self.look()?;
         }
         let number = match &mut self.journal {
             Some(journal) => journal.append(&entries)?,

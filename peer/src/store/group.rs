@@ -121,12 +121,20 @@ pub(super) enum Write<'a> {
     Nothing,
     Printed(Vec<i64>),
     Queue(Queued<'a>),
+    /// A message that is new, and newer than all of its incarnation.
     Receive {
         message: &'a ReceivedMessage,
         row: Option<i64>,
-        printed: bool,
+        printed: Printed,
     },
     State(MessageId, MessageState, Option<Carrier>),
+}
+
+/// Whether a `listen` has printed a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Printed {
+    NotYet,
+    Already,
 }
 
 /// A message that was queued, and how far it has come.
@@ -156,6 +164,8 @@ struct Writes<'a> {
     /// Of messages, by their rows.
     received: HashMap<i64, usize>,
     sessions: HashMap<(DeviceId, SessionId), usize>,
+    /// Of messages that were queued before: where their newest sealed form is.
+    sealed: HashMap<MessageId, usize>,
 }
 
 impl<'a> Writes<'a> {
@@ -173,12 +183,17 @@ impl<'a> Writes<'a> {
             }
             Change::SealMessage(id, sealed) => match self.sent(*id) {
                 Some(Write::Queue(queued)) => queued.sealed = Some(sealed),
-                _ => self.writes.push(Write::Change(change)),
+                _ => {
+                    let later = self.sealed.insert(*id, self.writes.len());
+                    self.drop_write(later);
+                    self.writes.push(Write::Change(change));
+                }
             },
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier),
             Change::Receive(message) => {
                 self.received.extend(row.map(|row| (row, self.writes.len())));
-                self.writes.push(Write::Receive { message, row: *row, printed: false });
+                let printed = Printed::NotYet;
+                self.writes.push(Write::Receive { message, row: *row, printed });
             }
             Change::MarkPrinted(rows) => self.mark_printed(rows),
             Change::PutSession(session) => {
@@ -225,6 +240,11 @@ impl<'a> Writes<'a> {
     }
 
     fn set_state(&mut self, id: MessageId, state: MessageState, carrier: Option<Carrier>) {
+        if !state.waits() {
+            // It leaves the outbox.
+            let sealed = self.sealed.remove(&id);
+            self.drop_write(sealed);
+        }
         let known = match self.sent(id) {
             Some(Write::Queue(Queued { state, carrier, .. }) | Write::State(_, state, carrier)) => {
                 Some((state, carrier))
@@ -246,7 +266,7 @@ impl<'a> Writes<'a> {
         for row in rows {
             let place = self.received.get(row).copied();
             match place.and_then(|place| self.writes.get_mut(place)) {
-                Some(Write::Receive { printed, .. }) => *printed = true,
+                Some(Write::Receive { printed, .. }) => *printed = Printed::Already,
                 _ => others.push(*row),
             }
         }

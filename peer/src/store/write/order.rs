@@ -40,27 +40,39 @@ impl Writer<'_> {
     }
 
     /// The place of a message that comes now: the last, or just before the first that should come
-    /// after it and came already.
+    /// after it and came already. `number` is its number where something of its own incarnation may
+    /// be among those.
     pub(super) fn place(
         &mut self,
         person: i64,
         incarnation: i64,
-        number: i64,
+        number: Option<i64>,
         row: i64,
     ) -> rusqlite::Result<i64> {
-        let sql = "SELECT min(place) FROM messages \
-                   WHERE incarnation = ?1 AND number > ?2 AND person = ?3";
         let mut of = (incarnation, number);
         for _ in 0..MAX_FOLLOWERS {
-            let found: Option<i64> =
-                self.db.prepare_cached(sql)?.query_row((of.0, of.1, person), |row| row.get(0))?;
-            if let Some(next) = found {
+            if let Some(number) = of.1
+                && let Some(next) = self.next_place(person, of.0, number)?
+            {
                 return Ok(next.saturating_sub(1));
             }
             let Some(follower) = self.follower(person, of.0)? else { break };
-            of = (follower, i64::MIN);
+            of = (follower, Some(i64::MIN));
         }
         Ok(last_place(row))
+    }
+
+    /// The place of the first message of an incarnation with a higher number.
+    fn next_place(
+        &self,
+        person: i64,
+        incarnation: i64,
+        number: i64,
+    ) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT min(place) FROM messages \
+                   WHERE incarnation = ?1 AND number > ?2 AND person = ?3";
+        let mut query = self.db.prepare_cached(sql)?;
+        query.query_row((incarnation, number, person), |row| row.get(0))
     }
 
     fn follower(&self, person: i64, incarnation: i64) -> rusqlite::Result<Option<i64>> {
