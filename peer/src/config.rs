@@ -87,9 +87,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, ConfigError> {
-        let folder = tempfile::tempdir().unwrap();
+        let failed = |error| ConfigError::Read { path: PathBuf::new(), error };
+        let folder = tempfile::tempdir().map_err(failed)?;
         let path = folder.path().join("config.toml");
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, text)
+            .map_err(|error| ConfigError::Read { path: path.clone(), error })?;
         Config::read(&path)
     }
 

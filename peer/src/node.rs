@@ -85,6 +85,7 @@ use self::patience::Patience;
 use self::posting::Posting;
 use self::prekeys::Prekeys;
 use self::publishing::Publication;
+use self::receiving::Owed;
 use self::record::{Change, Identity, Saved, Start};
 use self::rendezvous::Rendezvous;
 use self::repair::Repairs;
@@ -127,9 +128,9 @@ pub struct Node {
     repairs: Repairs,
     patience: Patience,
     /// What has arrived of each device in this turn, and is acknowledged at its end.
-    receipts: BTreeMap<(DeviceId, Lane), BTreeSet<MessageId>>,
+    receipts: BTreeMap<(DeviceId, Lane), Owed>,
     /// Receipts that wait for a step of the ratchet with a device.
-    stepping: BTreeMap<DeviceId, BTreeMap<Lane, BTreeSet<MessageId>>>,
+    stepping: BTreeMap<DeviceId, BTreeMap<Lane, Owed>>,
     /// What the person has seen of each contact in this turn, and is told at its end.
     read: BTreeMap<Username, BTreeSet<MessageId>>,
     /// The same, of those to whom there was no way.

@@ -500,7 +500,8 @@ mod tests {
         };
         // What a process left that was ended midway.
         fs::write(folder.file(NEW_KEY), "half").unwrap();
-        protect(Some(&passphrase("one")), || unreachable!("there was none"), rng).unwrap();
+        protect(Some(&passphrase("one")), || Err(NoPassphrase("there was none".to_owned())), rng)
+            .unwrap();
         assert_eq!(folder.home().key_protection().unwrap(), KeyProtection::Passphrase);
         assert!(!folder.file(NEW_KEY).exists());
         let digits = plain.trim_ascii_end();
@@ -531,7 +532,8 @@ mod tests {
         static ASKED: AtomicU32 = AtomicU32::new(0);
         fn ask() -> Result<Password, NoPassphrase> {
             ASKED.fetch_add(1, Ordering::Relaxed);
-            Ok(Password::new(Zeroizing::new(b"one".to_vec())).unwrap())
+            let one = Password::new(Zeroizing::new(b"one".to_vec()));
+            one.map_err(|error| NoPassphrase(error.to_string()))
         }
         let folder = Folder::registered();
         let passphrase = ask().unwrap();

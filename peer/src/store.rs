@@ -228,7 +228,7 @@ impl Store {
     }
 
     /// What front ends read, with all that was committed. While somebody has it, nothing is
-    /// written.
+    /// written, and nobody else may have one: not even in the same statement.
     pub fn reader(&self) -> impl Deref<Target = Reader> {
         if let Err(error) = lock(&self.backlog).flush(self.own) {
             // It is in the journal, and what is read is a moment older.
@@ -534,8 +534,8 @@ mod tests {
         for _ in 0..3 {
             let store = killed.open().unwrap();
             assert_eq!(history(&store).len(), 11);
-            let rows: Vec<_> = history(&store)[1..9].iter().map(|message| message.row).collect();
-            let as_told = rows.into_iter().map(|row| Saved::Received(Some(row)));
+            let found = history(&store);
+            let as_told = found[1..9].iter().map(|message| Saved::Received(Some(message.row)));
             assert_eq!(as_told.collect::<Vec<_>>(), told);
             killed = killed.killed();
         }

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::process::Part;
+use crate::stage::Stage;
 
 /// When somebody is killed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,6 +41,12 @@ impl Chance {
     /// Happens once in so many times.
     pub fn once_in(&mut self, times: u32) -> bool {
         self.rng.random_ratio(1, times)
+    }
+
+    /// One kill less to come.
+    pub fn kill(&mut self, stage: &mut Stage, victim: Part) -> anyhow::Result<()> {
+        self.kills_left = self.kills_left.saturating_sub(1);
+        stage.kill(victim)
     }
 
     /// A peer twice as often as the rendezvous.

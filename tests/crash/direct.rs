@@ -46,12 +46,12 @@ fn round(stage: &mut Stage, chance: &mut Chance, victim: Part) -> anyhow::Result
             PEOPLE.into_iter().try_for_each(|person| stage.is_answered(person))?;
         }
         Moment::AtStart => {
-            kill(stage, chance, victim)?;
+            chance.kill(stage, victim)?;
             stage.start(victim)?;
             stage.observe(chance.number(0..=3), QUIET)?;
         }
         Moment::CatchingUp => {
-            kill(stage, chance, victim)?;
+            chance.kill(stage, victim)?;
             let written = others_write(stage, chance, victim)?;
             stage.start(victim)?;
             let seen = chance.number(1..=written.max(1));
@@ -61,16 +61,11 @@ fn round(stage: &mut Stage, chance: &mut Chance, victim: Part) -> anyhow::Result
             }
         }
     }
-    kill(stage, chance, victim)?;
+    chance.kill(stage, victim)?;
     if chance.once_in(2) {
         others_write(stage, chance, victim)?;
     }
     stage.start(victim)
-}
-
-fn kill(stage: &mut Stage, chance: &mut Chance, victim: Part) -> anyhow::Result<()> {
-    chance.kills_left = chance.kills_left.saturating_sub(1);
-    stage.kill(victim)
 }
 
 /// Everybody else writes, and has it saved. How many messages that were.

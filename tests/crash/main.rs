@@ -7,6 +7,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `direct.rs` | the conversation of two who run side by side |
+//! | `mailbox.rs` | the conversation of two who are never there together |
 //! | `chance.rs` | what hangs on the seed |
 //! | `stage.rs` | a rendezvous and two people, and waiting for what they say |
 //! | `person.rs` | one of the two: a `parlor rpc` that answers for a ledger |
@@ -16,6 +17,7 @@
 mod chance;
 mod direct;
 mod ledger;
+mod mailbox;
 mod person;
 mod process;
 mod programs;
@@ -46,34 +48,55 @@ struct Args {
     carrier: Carriers,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Carriers {
     All,
     /// The two run side by side.
     Direct,
+    /// The two are never there together.
+    Mailbox,
+}
+
+impl Carriers {
+    fn each(self) -> Vec<Self> {
+        if self == Self::All { vec![Self::Direct, Self::Mailbox] } else { vec![self] }
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let programs = Programs::build()?;
-    println!("seed {}, {} messages, {} kills", args.seed, args.messages, args.kills);
+    for carrier in args.carrier.each() {
+        if !hold(&args, carrier, &programs)? {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A conversation. Whether nothing was lost.
+fn hold(args: &Args, carrier: Carriers, programs: &Programs) -> anyhow::Result<bool> {
+    let Args { messages, kills, seed, .. } = *args;
+    println!("{carrier:?}: seed {seed}, {messages} messages, {kills} kills");
     let started = Instant::now();
-    let mut stage = Stage::open(programs)?;
-    let mut chance = Chance::new(args.seed, args.messages, args.kills);
-    let held = direct::hold(&mut stage, &mut chance);
+    let mut stage = Stage::open(programs.clone())?;
+    let mut chance = Chance::new(seed, messages, kills);
+    let held = match carrier {
+        Carriers::Mailbox => mailbox::hold(&mut stage, &mut chance),
+        Carriers::All | Carriers::Direct => direct::hold(&mut stage, &mut chance),
+    };
     print(&stage.tally, started);
-    let Err(error) = held else { return Ok(ExitCode::SUCCESS) };
+    let Err(error) = held else { return Ok(true) };
     println!("WRONG: {error:#}");
-    println!("again: --messages {} --kills {} --seed {}", args.messages, args.kills, args.seed);
     println!("everything that happened is in {}", stage.keep().join("story").display());
-    Ok(ExitCode::FAILURE)
+    Ok(false)
 }
 
 fn print(tally: &Tally, started: Instant) {
     let Tally { kills, told_again, by_carrier, longest_catch_up, histories } = tally;
     let all: usize = kills.values().sum();
-    println!("{all} kills {kills:?}, messages told by carrier {by_carrier:?}");
-    println!("{histories} histories looked at, {told_again} messages told again after a kill");
-    println!("longest catch-up {:.1} s", longest_catch_up.as_secs_f64());
-    println!("{:.0} s in all", started.elapsed().as_secs_f64());
+    println!("  {all} kills {kills:?}, messages told by carrier {by_carrier:?}");
+    println!("  {histories} histories looked at, {told_again} messages told again after a kill");
+    println!("  longest catch-up {:.1} s", longest_catch_up.as_secs_f64());
+    println!("  {:.0} s in all", started.elapsed().as_secs_f64());
 }

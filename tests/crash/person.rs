@@ -10,7 +10,7 @@ use crate::process::{Life, Process};
 use crate::stage::Tally;
 
 /// Marks the answer that is a history; all others are marked by a message's number.
-const HISTORY: &str = "history";
+pub const HISTORY: &str = "history";
 
 /// So many wrong things are said, and no more.
 const MOST_WRONG: usize = 30;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 /// Where the programs are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Programs {
     folder: PathBuf,
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
 use crate::ledger::Ledger;
-use crate::person::Person;
+use crate::person::{HISTORY, Person};
 use crate::process::{Heard, Life, Part, Process};
 use crate::programs::Programs;
 
@@ -279,6 +279,21 @@ impl Stage {
         Ok(())
     }
 
+    /// Hears until nothing was said for so long.
+    pub fn is_quiet(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.hear(patience)? {
+            ensure!(Instant::now() < deadline, "it does not get quiet");
+        }
+        Ok(())
+    }
+
+    /// How many messages of the other somebody was never told.
+    pub fn is_owed(&mut self, part: Part) -> anyhow::Result<usize> {
+        let (person, other) = self.people(part)?;
+        Ok(other.ledger.all().len().saturating_sub(person.told()))
+    }
+
     /// Whether everything that was ever written is known to be delivered.
     pub fn all_is_delivered(&self) -> bool {
         self.people.iter().all(|person| person.ledger.is_delivered())
@@ -300,9 +315,11 @@ impl Stage {
             let last = complaints.lines().next_back().unwrap_or_default();
             bail!("{from:?} ended by itself in life {life}; the last complaint: {last}");
         };
-        let mut brief = line.to_string();
-        brief.truncate(brief.floor_char_boundary(160));
-        self.note(&format!("{from:?} {life}: {brief}"));
+        if line["id"] != HISTORY {
+            let mut brief = line.to_string();
+            brief.truncate(brief.floor_char_boundary(160));
+            self.note(&format!("{from:?} {life}: {brief}"));
+        }
         let [alice, bob] = &mut self.people;
         match from {
             Part::Alice => alice.hear(life, &line, &bob.ledger, &mut self.tally),

@@ -179,6 +179,7 @@ fn clock(welcome: &Welcome) -> Finding {
 }
 
 /// One rendezvous sees one address: what can be said of that.
+#[expect(clippy::unnecessary_wraps, reason = "a check like the others")]
 fn nat(welcome: &Welcome) -> Finding {
     let Welcome { observed, local, .. } = welcome;
     let ip = observed.ip().to_canonical();

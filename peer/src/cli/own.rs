@@ -98,7 +98,9 @@ async fn settle(store: &mut Store, session: &ServerSession) -> Result<bool, CliE
 
 /// The same, before an engine starts from the profile: it must know which account it speaks for.
 pub(super) async fn settle_first(store: &mut Store) -> Result<(), CliError> {
-    let (asked, identity) = (store.reader().rekeying()?, store.reader().identity()?);
+    // One at a time: a reader is locked until the end of its statement.
+    let asked = store.reader().rekeying()?;
+    let identity = store.reader().identity()?;
     if asked.is_some() {
         let session = interruptible(connect(&identity)).await??;
         settle(store, &session).await?;

@@ -3,10 +3,12 @@
 
 mod call;
 mod frame;
+mod newest;
 mod sends;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
@@ -14,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::call::{Call, Method, Read, Send, Typing, read_calls};
 use self::frame::{failure, notification, success};
+use self::newest::Newest;
 use self::sends::{Asked, Sends, refused};
 use super::Context;
 use super::error::CliError;
@@ -30,6 +33,11 @@ use crate::store::Reader;
 /// No more is read while the engine has so many messages to save.
 const MAX_UNSAVED: usize = 4096;
 
+/// What a reader does not have yet is looked for so often, and for so long: a commit reaches the
+/// database some milliseconds after it was answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const HISTORY_TIME: Duration = Duration::from_secs(1);
+
 /// Lines are written together, but no more than so many bytes wait for it.
 const MAX_UNWRITTEN: usize = 64 * 1024;
 
@@ -41,6 +49,8 @@ pub(super) async fn run(context: &Context) -> Result<ExitCode, CliError> {
         reader,
         input: Some(read_calls()),
         sends: Sends::default(),
+        histories: Vec::new(),
+        newest: Newest::default(),
         starting: Some(Starting { until: Instant::now() + READY_TIME, happened: Vec::new() }),
         output: Output::default(),
     };
@@ -58,6 +68,9 @@ struct Rpc<'a> {
     /// Groups of requests; none when the input has ended.
     input: Option<Receiver<Vec<Result<Call, Value>>>>,
     sends: Sends,
+    /// Histories that are asked for and wait until they can be whole, each until then at most.
+    histories: Vec<(Instant, Option<Value>, HistoryArgs)>,
+    newest: Newest,
     /// Until `ready` was told.
     starting: Option<Starting>,
     output: Output,
@@ -78,7 +91,7 @@ enum Happened {
 impl Rpc<'_> {
     /// Answers until the input has ended and everything is answered, or the engine has ended.
     async fn serve(&mut self) -> Result<(), CliError> {
-        while self.input.is_some() || !self.sends.is_empty() {
+        while self.input.is_some() || !self.sends.is_empty() || !self.histories.is_empty() {
             let mut happened = Some(self.next().await);
             while let Some(now) = happened {
                 if matches!(now, Happened::Event(None)) {
@@ -87,6 +100,7 @@ impl Rpc<'_> {
                 self.handle(now)?;
                 happened = if self.output.is_full() { None } else { self.waiting().await };
             }
+            self.answer_histories()?;
             self.flush()?;
         }
         Ok(())
@@ -96,7 +110,8 @@ impl Rpc<'_> {
     async fn next(&mut self) -> Happened {
         let takes_more = self.sends.unsaved() < MAX_UNSAVED;
         let starting = self.starting.as_ref().map(|starting| starting.until);
-        let due = [starting, self.sends.poll_timeout()].into_iter().flatten().min();
+        let look = (!self.histories.is_empty()).then(|| Instant::now() + LOOK_AGAIN);
+        let due = [starting, look, self.sends.poll_timeout()].into_iter().flatten().min();
         let calls = async {
             match &mut self.input {
                 Some(input) if takes_more => input.recv().await,
@@ -146,7 +161,10 @@ impl Rpc<'_> {
     fn handle_call(&mut self, call: Result<Call, Value>) {
         let answer = match call {
             Ok(Call { id, method: Method::Send(send) }) => self.send(id, send),
-            Ok(Call { id, method: Method::History(args) }) => id.map(|id| self.history(&id, &args)),
+            Ok(Call { id, method: Method::History(args) }) => {
+                self.histories.push((Instant::now() + HISTORY_TIME, id, args));
+                None
+            }
             Ok(Call { id, method: Method::Read(Read { contact, ids }) }) => {
                 self.session.have_read(contact, ids);
                 id.map(|id| success(&id, &json!({})))
@@ -174,6 +192,21 @@ impl Rpc<'_> {
         None
     }
 
+    /// Answers with histories, once they have everything that was told before.
+    fn answer_histories(&mut self) -> Result<(), CliError> {
+        let now = Instant::now();
+        let Some((until, ..)) = self.histories.first() else { return Ok(()) };
+        if !self.newest.is_in(&self.reader)? && now < *until {
+            return Ok(());
+        }
+        for (_, id, args) in std::mem::take(&mut self.histories) {
+            if let Some(id) = id {
+                self.output.line(&self.history(&id, &args));
+            }
+        }
+        Ok(())
+    }
+
     fn history(&self, id: &Value, args: &HistoryArgs) -> Value {
         match history::entries(&self.reader, args) {
             Ok(entries) => success(id, &entries.into_iter().map(|(json, _)| json).collect()),
@@ -182,6 +215,7 @@ impl Rpc<'_> {
     }
 
     fn handle_event(&mut self, event: Event) -> Result<(), CliError> {
+        self.newest.handle(&event);
         if let Some(answer) = self.sends.handle(&event, Instant::now()) {
             self.output.line(&answer);
         }

@@ -69,7 +69,7 @@ impl Node {
             after: before.filter(|before| before.incarnation() != self.incarnation),
             disappears: timers.and_then(|timers| timers.agreed()),
             sealed: None,
-            posted: false,
+            posted: None,
             state: MessageState::Queued,
         };
         self.expires_in(message.disappears, now);
@@ -192,7 +192,7 @@ impl Node {
         rng: &mut dyn CryptoRng,
     ) -> Option<(usize, MessageId, Envelope)> {
         let key = self.key_of(contact);
-        let (place, message) = self.outbox.unposted(contact, place)?;
+        let (place, message) = self.outbox.unposted(contact, place, now.date)?;
         if message.account_key != key {
             return None;
         }
@@ -201,7 +201,7 @@ impl Node {
             Form::Sealed(envelope) => Some((place, id, envelope)),
             Form::Open(draft) => {
                 let (sealed, envelope) = self.seal(contact, device, draft, now, rng)?;
-                self.outbox.unposted(contact, place)?.1.sealed = Some(sealed);
+                self.outbox.unposted(contact, place, now.date)?.1.sealed = Some(sealed);
                 Some((place, id, envelope))
             }
         }

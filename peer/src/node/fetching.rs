@@ -32,6 +32,8 @@ pub(super) struct Fetching {
     settled: Vec<u64>,
     /// Whether some were left there, to be looked at later.
     left: bool,
+    /// Whether that is to be soon.
+    soon: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -73,9 +75,14 @@ impl Fetching {
         }
     }
 
-    /// An envelope cannot be judged yet: it is left where it is.
+    /// An envelope cannot be judged yet, or not be answered: it is left where it is.
     pub(super) fn put_off(&mut self, id: u64) {
         self.left |= self.open.remove(&id);
+    }
+
+    /// What was left is to be looked at again soon.
+    pub(super) fn look_again(&mut self) {
+        self.soon = true;
     }
 
     /// The group that was asked for does not come.
@@ -150,6 +157,7 @@ impl Node {
     /// Asks again for what was refused, if that is due.
     pub(super) fn retry_fetching(&mut self, now: Now) {
         if self.fetching.retry_at.take_if(|at| *at <= now.timer).is_some() {
+            self.fetch_left();
             self.fetch_envelopes();
         }
     }
@@ -158,7 +166,10 @@ impl Node {
     pub(super) fn acknowledge_envelopes(&mut self, now: Now) {
         if self.fetching.stage == Stage::Failed {
             self.fetching.stage = Stage::Idle;
-            self.fetching.retry_at = Some(now.timer + RETRY);
+            self.fetching.soon = true;
+        }
+        if std::mem::take(&mut self.fetching.soon) {
+            self.fetching.retry_at.get_or_insert(now.timer + RETRY);
         }
         let ids = std::mem::take(&mut self.fetching.settled);
         if !self.rendezvous.is_signed_in() {

@@ -43,7 +43,8 @@ impl Node {
         if !self.may_offer(contact) {
             return self.rendezvous.hurry(now.timer);
         }
-        if self.offers.is_due(contact, now.timer) {
+        let rests = self.offers.rests_until(contact, now.timer).is_some();
+        if !rests && self.offers.is_due(contact, now.timer) {
             let id = OfferId(rng.next_u64());
             self.offers.sent(contact, id, now.timer);
             self.offer(contact, id, None, now);
@@ -98,6 +99,14 @@ impl Node {
             Ok(_) => return tracing::debug!("an offer in another name was not followed"),
             Err(error) => return tracing::debug!(%error, "an offer was not followed"),
         };
+        if self.offers.rests_until(from, now.timer).is_some() {
+            return tracing::debug!(
+                "links of a contact were cut at once; there is none for a while"
+            );
+        }
+        if !self.patience.tolerates(&signer, now.timer) {
+            return tracing::debug!("a device that caused too much trouble offers in vain");
+        }
         if !self.offers.follow(from, now.timer) {
             return tracing::debug!("a contact offers too often");
         }
@@ -154,8 +163,12 @@ impl Node {
         self.agreements.link_down(link);
         let Some(down) = self.paths.down(link) else { return };
         self.repairs.failed(DeviceId::of(&down.device));
-        self.offers.restart(&down.contact);
-        if self.outbox.is_waiting(&down.contact) {
+        let is_last = self.paths.active(&down.device).is_none();
+        let worth_it = is_last && self.offers.link_cut(&down.contact, down.since, now.timer);
+        if worth_it {
+            self.offers.restart(&down.contact);
+        }
+        if worth_it && self.outbox.is_waiting(&down.contact) {
             // It may only have been a moment, and the rendezvous may be away.
             self.dial(down.device, down.address, now);
         }

@@ -19,11 +19,17 @@ const WAITS: [Duration; 3] =
 
 /// For so long an envelope waits for a link before another carrier takes it.
 const YOUTH: Duration = Duration::from_secs(1);
+/// A link that is cut sooner than this was cut as soon as it was up.
+const BRIEF: Duration = Duration::from_secs(5);
+/// So many of them in a row are followed by another at once: the other side may have restarted.
+const TOLERATED: u32 = 3;
 /// Our attempts and their offers, by contact.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     attempts: BTreeMap<Username, Attempt>,
     followed: BTreeMap<Username, VecDeque<Timestamp>>,
+    /// Links that were cut as soon as they were up, in a row, and until when there is no other.
+    brief: BTreeMap<Username, (u32, Timestamp)>,
     deferred: BTreeMap<Username, Offer>,
 }
 
@@ -96,6 +102,32 @@ impl Offers {
         self.attempts.remove(contact);
     }
 
+    /// A link to `contact` was cut that came up `since` then. Returns whether another one is worth a
+    /// try at once: not where the last ones were cut as soon as they were up.
+    pub(super) fn link_cut(
+        &mut self,
+        contact: &Username,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        if now.since(since) >= BRIEF {
+            self.brief.remove(contact);
+            return true;
+        }
+        let (count, until) = self.brief.entry(contact.clone()).or_default();
+        *count = count.saturating_add(1);
+        if *count <= TOLERATED {
+            return true;
+        }
+        *until = now + BRIEF.saturating_mul(1 << (*count - TOLERATED).min(5));
+        false
+    }
+
+    /// Until when there is no other link to `contact`, because the last ones were cut at once.
+    pub(super) fn rests_until(&self, contact: &Username, now: Timestamp) -> Option<Timestamp> {
+        self.brief.get(contact).map(|(_, until)| *until).filter(|until| *until > now)
+    }
+
     /// Keeps an offer of a device that is not known yet, until the contact's list has come.
     pub(super) fn defer(&mut self, contact: &Username, offer: Offer) {
         self.deferred.insert(contact.clone(), offer);
@@ -110,6 +142,7 @@ impl Offers {
     pub(super) fn forget(&mut self, contact: &Username) {
         self.attempts.remove(contact);
         self.followed.remove(contact);
+        self.brief.remove(contact);
         self.deferred.remove(contact);
     }
 
@@ -118,8 +151,13 @@ impl Offers {
         &self,
         contacts: impl Iterator<Item = &'a Username>,
     ) -> Option<Timestamp> {
-        let attempts = contacts.filter_map(|contact| self.attempts.get(contact));
-        attempts.map(|attempt| attempt.young_until.unwrap_or(attempt.next).min(attempt.next)).min()
+        let due = |contact| {
+            let attempt = self.attempts.get(contact)?;
+            let rests = self.brief.get(contact).map(|(_, until)| *until).unwrap_or_default();
+            let young = attempt.young_until.unwrap_or(attempt.next);
+            Some(young.min(attempt.next.max(rests)))
+        };
+        contacts.filter_map(due).min()
     }
 }
 
@@ -177,5 +215,23 @@ mod tests {
         offers.restart(&bob());
         offers.sent(&bob(), OfferId(3), again);
         assert!(offers.is_young(&bob(), again));
+    }
+
+    #[test]
+    fn links_that_are_cut_at_once_are_tried_ever_less_often() {
+        let (mut offers, mut now) = (Offers::default(), Timestamp::from_millis(1_000_000));
+        for _ in 0..TOLERATED {
+            assert!(offers.link_cut(&bob(), now, now));
+        }
+        assert_eq!(offers.rests_until(&bob(), now), None);
+        for seconds in [10, 20, 40, 80, 160, 160] {
+            assert!(!offers.link_cut(&bob(), now, now + Duration::from_secs(1)));
+            now = now + Duration::from_secs(1);
+            let until = now + Duration::from_secs(seconds);
+            assert_eq!(offers.rests_until(&bob(), now), Some(until));
+            now = until;
+        }
+        assert!(offers.link_cut(&bob(), now, now + BRIEF));
+        assert!(offers.link_cut(&bob(), now, now), "it was a good one");
     }
 }

@@ -169,8 +169,8 @@ impl Node {
 
     pub(super) fn handle_strode(&mut self, device: DeviceId, session: SessionId, step: Step) {
         self.sessions.prepare((device, session), step);
-        for (lane, ids) in self.stepping.remove(&device).unwrap_or_default() {
-            self.receipts.entry((device, lane)).or_default().extend(ids);
+        for (lane, owed) in self.stepping.remove(&device).unwrap_or_default() {
+            self.receipts.entry((device, lane)).or_default().append(owed);
         }
     }
 

@@ -1,9 +1,11 @@
 //! Messages that were sent from here and that nobody has acknowledged yet.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use parlor_common::id::{DeviceId, MessageId, SessionId, Username};
 use parlor_common::identity::AccountKey;
+use parlor_common::time::Timestamp;
 
 use super::content::IdRange;
 use super::input::LinkId;
@@ -12,6 +14,10 @@ use super::record::{MessageState, OutboxMessage, Sealed};
 /// At most this many messages to a contact are on their way at once: fewer than the gap that a
 /// session can skip, so that an honest sender never meets that bound.
 pub(super) const WINDOW: usize = 512;
+
+/// What a mailbox has taken and nobody has acknowledged is posted again after this time: the
+/// rendezvous may have been put back to an earlier state, or have given it up.
+const POST_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Waiting messages, in the order in which they were queued.
 #[derive(Debug, Default)]
@@ -115,16 +121,17 @@ impl Outbox {
         std::mem::replace(&mut message.state, MessageState::Sent) == MessageState::Queued
     }
 
-    /// The first message for `contact` from `place` on that its mailbox has not taken, and its
-    /// place.
+    /// The first message for `contact` from `place` on that its mailbox has not taken, or may have
+    /// lost since, and its place.
     pub(super) fn unposted(
         &mut self,
         contact: &Username,
         place: usize,
+        date: Timestamp,
     ) -> Option<(usize, &mut OutboxMessage)> {
         let queue = self.queues.get_mut(contact)?;
         let mut messages = queue.messages.iter_mut().enumerate().skip(place);
-        let found = messages.find(|(_, message)| !message.posted)?;
+        let found = messages.find(|(_, message)| !is_held(message, date))?;
         queue.reach = queue.reach.max(found.0 + 1);
         Some(found)
     }
@@ -135,13 +142,15 @@ impl Outbox {
         &mut self,
         contact: &Username,
         taken: &[(MessageId, SessionId)],
+        date: Timestamp,
     ) -> Vec<(MessageId, MessageState)> {
         let Some(queue) = self.queues.get_mut(contact) else { return Vec::new() };
         let mut before = Vec::new();
         for (id, session) in taken {
             if let Some(message) = queue.find(*id) {
+                let sealed = message.sealed.as_ref();
                 message.posted =
-                    message.sealed.as_ref().is_some_and(|sealed| sealed.session == *session);
+                    sealed.is_some_and(|sealed| sealed.session == *session).then_some(date);
                 before.push((*id, std::mem::replace(&mut message.state, MessageState::Sent)));
             }
         }
@@ -151,7 +160,7 @@ impl Outbox {
     /// Whether a contact's mailbox holds something that is not acknowledged.
     pub(super) fn has_posted(&self, contact: &Username) -> bool {
         let queue = self.queues.get(contact);
-        queue.is_some_and(|queue| queue.messages.iter().any(|message| message.posted))
+        queue.is_some_and(|queue| queue.messages.iter().any(|message| message.posted.is_some()))
     }
 
     /// A message that has not left.
@@ -217,7 +226,7 @@ impl Outbox {
     pub(super) fn start_again(&mut self, contact: &Username) {
         if let Some(queue) = self.queues.get_mut(contact) {
             queue.restart();
-            queue.messages.iter_mut().for_each(|message| message.posted = false);
+            queue.messages.iter_mut().for_each(|message| message.posted = None);
         }
     }
 
@@ -248,10 +257,14 @@ impl Outbox {
     }
 }
 
+/// Whether the mailbox holds a message, as far as is known.
+fn is_held(message: &OutboxMessage, date: Timestamp) -> bool {
+    message.posted.is_some_and(|at| at.distance(date) < POST_AGAIN)
+}
+
 #[cfg(test)]
 mod tests {
     use parlor_common::id::Incarnation;
-    use parlor_common::time::Timestamp;
 
     use super::*;
     fn id(number: u64) -> MessageId {
@@ -272,7 +285,7 @@ mod tests {
             after: None,
             disappears: None,
             sealed: None,
-            posted: false,
+            posted: None,
             state: MessageState::Queued,
         };
         Outbox::new((1..=messages).map(message).collect())
@@ -346,10 +359,12 @@ mod tests {
         assert!(outbox.next(&bob(), LinkId(3)).unwrap().sealed.is_none());
     }
 
+    const DATE: Timestamp = Timestamp::from_millis(1_000_000_000);
+
     fn seal(outbox: &mut Outbox, session: SessionId) {
         let sealed = Sealed { device: DeviceId([1; 16]), session, envelope: vec![1] };
         let mut place = 0;
-        while let Some((found, message)) = outbox.unposted(&bob(), place) {
+        while let Some((found, message)) = outbox.unposted(&bob(), place, DATE) {
             message.sealed = Some(sealed.clone());
             place = found + 1;
         }
@@ -361,15 +376,25 @@ mod tests {
         seal(&mut outbox, session);
         let taken = [(id(1), session), (id(2), session), (id(9), session)];
         let queued = MessageState::Queued;
-        assert_eq!(outbox.posted(&bob(), &taken), [(id(1), queued), (id(2), queued)]);
-        assert!(outbox.unposted(&bob(), 0).is_none() && outbox.has_posted(&bob()));
-        assert_eq!(outbox.posted(&bob(), &taken[..1]), [(id(1), MessageState::Sent)]);
+        assert_eq!(outbox.posted(&bob(), &taken, DATE), [(id(1), queued), (id(2), queued)]);
+        assert!(outbox.unposted(&bob(), 0, DATE).is_none() && outbox.has_posted(&bob()));
+        assert_eq!(outbox.posted(&bob(), &taken[..1], DATE), [(id(1), MessageState::Sent)]);
         assert_eq!(take_all(&mut outbox, LinkId(1)), [1, 2], "a link carries it all the same");
         outbox.session_gone(session);
-        assert_eq!(outbox.unposted(&bob(), 0).unwrap().0, 0);
+        assert_eq!(outbox.unposted(&bob(), 0, DATE).unwrap().0, 0);
         // The answer came after that: the other form is there, this one is not.
-        outbox.posted(&bob(), &taken);
+        outbox.posted(&bob(), &taken, DATE);
         assert!(!outbox.has_posted(&bob()));
+    }
+
+    #[test]
+    fn what_nobody_acknowledges_is_posted_again_after_a_day() {
+        let (mut outbox, session) = (outbox(1), SessionId([5; 16]));
+        seal(&mut outbox, session);
+        outbox.posted(&bob(), &[(id(1), session)], DATE);
+        assert!(outbox.unposted(&bob(), 0, DATE + POST_AGAIN / 2).is_none());
+        assert!(outbox.unposted(&bob(), 0, DATE + POST_AGAIN).is_some());
+        assert!(outbox.unposted(&bob(), 0, DATE - POST_AGAIN).is_some(), "the clock was put back");
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Node {
         let refused = match serde_json::from_slice::<Reply<Done>>(payload) {
             Ok(Reply::Ok(Done {})) => {
                 self.posting.taken(contact);
-                return self.posted(contact, &posted);
+                return self.posted(contact, &posted, now);
             }
             Ok(Reply::Error(refused)) => refused.code,
             Err(_) => ErrorCode::Unknown,
@@ -202,10 +202,11 @@ impl Node {
         }
     }
 
-    fn posted(&mut self, contact: &Username, posted: &[(MessageId, SessionId)]) {
+    fn posted(&mut self, contact: &Username, posted: &[(MessageId, SessionId)], now: Now) {
         let (state, carrier) = (MessageState::Sent, Some(Carrier::Mailbox));
-        for (id, before) in self.outbox.posted(contact, posted) {
+        for (id, before) in self.outbox.posted(contact, posted, now.date) {
             self.changes.push(Change::SetMessageState(id, state, carrier));
+            self.changes.push(Change::Posted(id, now.date));
             if before == MessageState::Queued {
                 let to = contact.clone();
                 self.events.push_back(Event::Receipt { id, to, state, carrier, reason: None });
@@ -243,12 +244,23 @@ impl Node {
     pub(super) fn post_loose(&mut self) {
         for (device, envelopes) in std::mem::take(&mut self.posting.loose) {
             let Some(name) = self.contacts.name_of(device) else { continue };
-            for group in in_groups(&envelopes) {
-                let (name, envelopes) = (name.clone(), group);
+            for envelopes in in_groups(&envelopes) {
+                let name = name.clone();
                 let request = Request::EnvelopePost { name, device, envelopes };
                 self.ask(request, Purpose::Nothing);
             }
         }
+    }
+
+    /// Posts envelopes that are kept nowhere, so few that one request takes them; its answer counts.
+    pub(super) fn post_at_once(
+        &mut self,
+        (device, name): (DeviceId, Username),
+        envelopes: &[Envelope],
+        purpose: Purpose,
+    ) {
+        let envelopes = in_groups(envelopes).into_iter().next().unwrap_or_default();
+        self.ask(Request::EnvelopePost { name, device, envelopes }, purpose);
     }
 }
 

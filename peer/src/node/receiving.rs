@@ -1,16 +1,20 @@
 //! What is in an envelope: messages are saved and acknowledged, receipts take messages off the
 //! outbox.
 
+use std::collections::BTreeSet;
+
 use parlor_common::envelope::Envelope;
-use parlor_common::id::{MessageId, Username};
+use parlor_common::id::{DeviceId, MessageId, Username};
 use rand::CryptoRng;
 
 use super::agreements::Lane;
 use super::content::{Content, IdRange, MAX_RANGES};
-use super::input::Now;
+use super::input::{Now, Source};
 use super::opening::Sender;
 use super::output::{Event, Incoming};
+use super::posting::Way;
 use super::record::{Carrier, ChainId, Change, EnvelopeRef, MessageState, Opened, ReceivedMessage};
+use super::server::Purpose;
 use super::{Awaiting, Node};
 
 /// So much of a ciphertext is shown to the curious, in bytes.
@@ -28,7 +32,7 @@ impl Node {
             Ok(content) => content,
             Err(error) => return self.handle_nonsense(sender, &error, now),
         };
-        let is_message = matches!(content, Content::Text { .. });
+        let owes_receipt = matches!(content, Content::Text { .. });
         match content {
             Content::Text { id, sent_at, text, after, disappears, timer, lists } => {
                 self.handle_lists(&sender.contact, lists, now);
@@ -63,8 +67,11 @@ impl Node {
             }
             Content::Unknown => tracing::debug!("a message of an unknown type is ignored"),
         }
+        if owes_receipt {
+            return;
+        }
         // What waits at the rendezvous may come again, and its key is gone then.
-        if !is_message && sender.source.carrier() == Carrier::Mailbox {
+        if sender.source.carrier() == Carrier::Mailbox {
             self.changes.push(Change::RememberOpened(envelope_ref(envelope)));
         }
         self.settle(sender.source);
@@ -81,17 +88,16 @@ impl Node {
     pub(super) fn found_opened(&mut self, sender: &Sender, opened: Opened, now: Now) {
         match opened {
             Opened::Message(id) => self.acknowledge_later(sender, id),
-            Opened::Other => {}
-            Opened::Unknown => {
-                return self.handle_stray(sender, &"its key was used for another", now);
-            }
+            Opened::Other => self.settle(sender.source),
+            Opened::Unknown => self.handle_stray(sender, &"its key was used for another", now),
         }
-        self.settle(sender.source);
     }
 
+    /// A receipt is owed. What waited at the rendezvous is done with when it has left.
     fn acknowledge_later(&mut self, sender: &Sender, id: MessageId) {
-        let lane = Lane::from(sender.source);
-        self.receipts.entry((sender.device, lane)).or_default().insert(id);
+        let owed = self.receipts.entry((sender.device, sender.source.into())).or_default();
+        owed.messages.insert(id);
+        owed.sources.push(sender.source);
     }
 
     /// Saves a message; it is acknowledged, and told if it is new, once it is saved.
@@ -164,23 +170,78 @@ impl Node {
     /// Seals receipts for what has arrived in this turn. They are saved with it and leave after. A
     /// receipt waits for the few milliseconds in which a step of the ratchet is made ready.
     pub(super) fn acknowledge(&mut self, now: Now, rng: &mut dyn CryptoRng) {
-        for ((device, lane), ids) in std::mem::take(&mut self.receipts) {
-            let Some(contact) = self.contacts.name_of(device) else { continue };
-            let Some(way) = self.way_to(device, Some(lane)) else { continue };
+        for ((device, lane), owed) in std::mem::take(&mut self.receipts) {
+            let contact = self.contacts.name_of(device);
+            let (Some(contact), Some(way)) = (contact, self.way_to(device, Some(lane))) else {
+                self.owed_still(&owed.sources);
+                continue;
+            };
             if self.sessions.is_stepping(device, now.timer) {
-                self.stepping.entry(device).or_default().entry(lane).or_default().extend(ids);
+                self.stepping.entry(device).or_default().entry(lane).or_default().append(owed);
                 continue;
             }
             let lists = Some(self.lists_for(&contact));
             let carrier = (lane == Lane::Mailbox).then_some(Carrier::Mailbox);
-            for delivered in IdRange::cover(&ids).chunks(MAX_RANGES) {
+            let mut envelopes = Vec::new();
+            for delivered in IdRange::cover(&owed.messages).chunks(MAX_RANGES) {
                 let (delivered, read) = (delivered.to_vec(), Vec::new());
                 let content = Content::Receipt { delivered, carrier, read, lists }.encode();
-                if let Some(Ok(sealed)) = self.sessions.seal(device, &content, now.timer, rng) {
-                    self.carry(device, way, sealed.envelope);
-                }
+                let sealed = self.sessions.seal(device, &content, now.timer, rng);
+                envelopes.extend(sealed.and_then(Result::ok).map(|sealed| sealed.envelope));
+            }
+            self.carry_receipts((device, contact), way, envelopes, owed.sources);
+        }
+    }
+
+    fn carry_receipts(
+        &mut self,
+        (device, contact): (DeviceId, Username),
+        way: Way,
+        envelopes: Vec<Envelope>,
+        sources: Vec<Source>,
+    ) {
+        match way {
+            Way::Link(_) => {
+                envelopes.into_iter().for_each(|envelope| self.carry(device, way, envelope));
+                sources.into_iter().for_each(|source| self.settle(source));
+            }
+            Way::Mailbox => {
+                let purpose = Purpose::Receipts(sources);
+                self.post_at_once((device, contact), &envelopes, purpose);
             }
         }
+    }
+
+    /// Receipts have been taken by a mailbox, or refused by it.
+    pub(super) fn receipts_left(&mut self, sources: Vec<Source>) {
+        sources.into_iter().for_each(|source| self.settle(source));
+    }
+
+    /// Receipts have not left: what they are for is left where it is, and comes again.
+    pub(super) fn owed_still(&mut self, sources: &[Source]) {
+        for source in sources {
+            if let Source::Mailbox(id) = source {
+                self.fetching.put_off(*id);
+                self.fetching.look_again();
+            }
+        }
+    }
+}
+
+/// A receipt that is owed.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    /// For what.
+    messages: BTreeSet<MessageId>,
+    /// How that came.
+    sources: Vec<Source>,
+}
+
+impl Owed {
+    /// One receipt for both.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.messages.append(&mut other.messages);
+        self.sources.append(&mut other.sources);
     }
 }
 

@@ -145,8 +145,8 @@ pub struct OutboxMessage {
     pub disappears: Option<u32>,
     /// The sealed form, once there is one: resent as the same bytes while its session lives.
     pub sealed: Option<Sealed>,
-    /// Whether the recipient's mailbox has taken this sealed form.
-    pub posted: bool,
+    /// When the recipient's mailbox has taken this sealed form, if it has.
+    pub posted: Option<Timestamp>,
     /// `Queued` or `Sent`.
     pub state: MessageState,
 }
@@ -155,7 +155,7 @@ impl OutboxMessage {
     /// What was sealed is lost: it is sealed anew before it goes again.
     pub fn unseal(&mut self) {
         self.sealed = None;
-        self.posted = false;
+        self.posted = None;
     }
 }
 
@@ -278,6 +278,8 @@ pub enum Change {
     /// Keep a sent message's state and the carrier of the copy that counts; from `Delivered` on,
     /// its sealed form is erased.
     SetMessageState(MessageId, MessageState, Option<Carrier>),
+    /// Keep when the recipient's mailbox has taken a message's sealed form.
+    Posted(MessageId, Timestamp),
     /// Keep that a sent message will not be delivered, and why.
     Fail(MessageId, FailReason),
     /// Erase a message that is still queued: the person has taken it back.

@@ -12,7 +12,7 @@ use parlor_common::wire::rendezvous::{
 use rand::CryptoRng;
 use serde::de::DeserializeOwned;
 
-use super::input::{Now, RequestId, ServerDown, Token};
+use super::input::{Now, RequestId, ServerDown, Source, Token};
 use super::output::{Event, IntentError, Transmit};
 use super::record::{Contact, ContactState};
 use super::rendezvous::Phase;
@@ -33,6 +33,8 @@ pub(super) enum Purpose {
     Envelopes,
     /// What was left in a contact's mailbox.
     Posted(Username),
+    /// Receipts that were left in a contact's mailbox, for what came in these ways.
+    Receipts(Vec<Source>),
     /// Nobody waits for it.
     Nothing,
     /// What the rendezvous holds of our prekeys.
@@ -288,6 +290,7 @@ impl Node {
             Purpose::Restore | Purpose::User(_, Lookup::Restore(_)) => self.restored(None),
             Purpose::Bundles(name) => self.no_bundles(name),
             Purpose::Posted(contact) => self.post_unanswered(contact),
+            Purpose::Receipts(sources) => self.owed_still(sources),
             Purpose::Envelopes => self.fetching.failed(),
             Purpose::Held
             | Purpose::Nothing
@@ -332,6 +335,7 @@ impl Node {
             },
             Purpose::Envelopes => self.envelopes_reply(payload, now),
             Purpose::Posted(contact) => self.handle_posted(&contact, payload, now),
+            Purpose::Receipts(sources) => self.receipts_left(sources),
             Purpose::Nothing => {}
             Purpose::PrekeysHeld => {
                 if let Some(held) = served(payload) {

@@ -185,7 +185,8 @@ mod tests {
         assert_eq!(SealedKey::parse(line.as_bytes()), Some(sealed()));
         let in_clear = serde_json::to_string(&Blob(vec![7; 15])).unwrap();
         assert!(!line.contains(in_clear.trim_matches('"')));
-        for text in ["", "{}", "null", &line[..line.len() - 1], &line.replace("argon2id", "md5")] {
+        for text in ["", "{}", "null", line.trim_end_matches('}'), &line.replace("argon2id", "md5")]
+        {
             assert_eq!(SealedKey::parse(text.as_bytes()), None, "{text}");
         }
     }

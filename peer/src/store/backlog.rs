@@ -238,12 +238,16 @@ impl Backlog {
         if self.worker.is_busy() {
             return Some(self.looked + LOOK_TIME);
         }
+        self.saving_timeout().into_iter().chain(self.indexing.poll_timeout()).min()
+    }
+
+    /// The same, but for the search.
+    pub(super) fn saving_timeout(&self) -> Option<Timestamp> {
         let due = |timer: &Timer| match timer {
             Timer::Due(due) => Some(*due),
             Timer::Idle | Timer::Wanted => None,
         };
-        let timers = [self.grouping, self.syncing, self.erasing];
-        timers.iter().filter_map(due).chain(self.indexing.poll_timeout()).min()
+        [self.grouping, self.syncing, self.erasing].iter().filter_map(due).min()
     }
 
     /// Erases now what was replaced, waiting so long for readers. Returns whether nothing of it
@@ -322,7 +326,7 @@ impl Job {
         let indexed = (index == Index::Some).then(|| index_some(database));
         let erased = erase.map(|erase| erase.run(database)).transpose();
         let is_erased = *erased.as_ref().unwrap_or(&Some(false));
-        let error = synced.err().or(erased.err());
+        let error = synced.err().or_else(|| erased.err());
         Outcome { left: None, erased: is_erased, indexed, error }
     }
 }

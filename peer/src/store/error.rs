@@ -95,12 +95,8 @@ pub enum CommitError {
 
 impl From<io::Error> for CommitError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                Self::Full
-            }
-            _ => Self::File(error),
-        }
+        let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge];
+        if full.contains(&error.kind()) { Self::Full } else { Self::File(error) }
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn queued(number: u64) -> OutboxMessage {
         after: None,
         disappears: None,
         sealed: None,
-        posted: false,
+        posted: None,
         state: MessageState::Queued,
     }
 }

@@ -30,11 +30,11 @@ impl Store {
         let db = &mut self.database.lock().db;
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate);
         let transaction = transaction.map_err(CommitError::from)?;
-        let mut importer = Importer::new(Writer::new(&transaction, self.own));
+        let mut inserter = Importer::new(Writer::new(&transaction, self.own));
         let mut imported = Imported::default();
         for message in messages {
             imported.messages += 1;
-            let new = importer.import(&message?).map_err(CommitError::from)?;
+            let new = inserter.import(&message?).map_err(CommitError::from)?;
             imported.new += u64::from(new);
         }
         transaction.commit().map_err(CommitError::from)?;
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn one_bad_line_undoes_all() {
         let mut store = store();
-        let [first, ..] = &conversation()[..] else { unreachable!() };
+        let [first, ..] = &conversation()[..] else { panic!("there are messages") };
         let lines = [Ok(first.clone()), Err(Stop::Bad)];
         assert!(matches!(store.import(lines.into_iter()), Err(Stop::Bad)));
         assert_eq!(exported(&store), []);

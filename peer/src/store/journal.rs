@@ -317,12 +317,11 @@ fn stands_in(key: &LessSafeKey, last: u64, bytes: &[u8]) -> bool {
     starts.into_iter().any(|at| open_record(key, bytes.get(at..).unwrap_or_default()).is_some())
 }
 
-/// The number of the record at the start of these bytes, what was sealed in it, and what stands
-/// behind it.
-fn open_record<'a>(
-    key: &LessSafeKey,
-    bytes: &'a [u8],
-) -> Option<(u64, zeroize::Zeroizing<Vec<u8>>, &'a [u8])> {
+/// The number of a record, what was sealed in it, and what stands behind it.
+type Opened<'a> = (u64, zeroize::Zeroizing<Vec<u8>>, &'a [u8]);
+
+/// The record at the start of these bytes.
+fn open_record<'a>(key: &LessSafeKey, bytes: &'a [u8]) -> Option<Opened<'a>> {
     let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_LEN>()?;
     let (len, number) = head.split_first_chunk::<4>()?;
     let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|len| *len <= MAX_RECORD)?;

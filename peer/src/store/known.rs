@@ -20,6 +20,16 @@ pub(super) struct Known {
     highest: BTreeMap<(AccountKey, Incarnation), u64>,
 }
 
+/// Which row a change needs.
+enum Row {
+    /// None.
+    None,
+    /// This one, which nobody else gets.
+    Taken(i64),
+    /// The database must be asked.
+    Ask,
+}
+
 impl Known {
     /// Of a database.
     pub(super) fn of(db: &Connection) -> rusqlite::Result<Self> {
@@ -31,25 +41,38 @@ impl Known {
     /// Gives each message of these changes its row. `None` where the database must be asked: for an
     /// answer, or because a message may be known.
     pub(super) fn number(&mut self, changes: &[Change]) -> Option<Vec<Option<i64>>> {
-        changes.iter().map(|change| self.row(change)).collect()
+        let mut rows = Vec::with_capacity(changes.len());
+        for change in changes {
+            match self.row(change) {
+                Row::None => rows.push(None),
+                Row::Taken(row) => rows.push(Some(row)),
+                Row::Ask => return None,
+            }
+        }
+        Some(rows)
     }
 
-    fn row(&mut self, change: &Change) -> Option<Option<i64>> {
+    fn row(&mut self, change: &Change) -> Row {
         match change {
             Change::AdoptRekeying
             | Change::EraseExpired(_)
             | Change::FindLastReceived(..)
             | Change::FindOpened(_)
-            | Change::MarkRead(..) => None,
-            Change::QueueMessage(_) => Some(Some(self.take_row())),
+            | Change::MarkRead(..) => Row::Ask,
+            Change::QueueMessage(_) => Row::Taken(self.take_row()),
             Change::Receive(message) => {
-                self.is_surely_new(message.account_key, message.id).then(|| Some(self.take_row()))
+                if self.is_surely_new(message.account_key, message.id) {
+                    Row::Taken(self.take_row())
+                } else {
+                    Row::Ask
+                }
             }
             Change::Edit(..)
             | Change::Fail(..)
             | Change::ForgetEphemeral(_)
             | Change::ForgetRekeying
             | Change::MarkPrinted(_)
+            | Change::Posted(..)
             | Change::PutContact(_)
             | Change::PutOwnDevices(_)
             | Change::PutPrekey(..)
@@ -65,7 +88,7 @@ impl Known {
             | Change::SealMessage(..)
             | Change::SetMessageState(..)
             | Change::SetOnline(..)
-            | Change::TakeBack(_) => Some(None),
+            | Change::TakeBack(_) => Row::None,
         }
     }
 
@@ -91,11 +114,8 @@ impl Known {
     /// Learns which messages of the incarnations in these changes are in the database, in which
     /// everything must be that was committed.
     pub(super) fn learn(&mut self, db: &Connection, changes: &[Change]) -> rusqlite::Result<()> {
-        let received = changes.iter().filter_map(|change| match change {
-            Change::Receive(message) => Some((message.account_key, message.id.incarnation())),
-            _ => None,
-        });
-        for (writer, incarnation) in received.collect::<BTreeSet<_>>() {
+        let received: BTreeSet<_> = changes.iter().filter_map(writer_of).collect();
+        for (writer, incarnation) in received {
             if self.highest.len() >= MAX_INCARNATIONS {
                 self.highest.clear();
             }
@@ -103,6 +123,12 @@ impl Known {
         }
         Ok(())
     }
+}
+
+/// The writer and the incarnation of a message that was received.
+fn writer_of(change: &Change) -> Option<(AccountKey, Incarnation)> {
+    let Change::Receive(message) = change else { return None };
+    Some((message.account_key, message.id.incarnation()))
 }
 
 /// Whether a change may bring a message.

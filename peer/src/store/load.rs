@@ -95,7 +95,7 @@ impl Reader {
     fn outbox(&self) -> Result<Vec<OutboxMessage>, ReadError> {
         let sql = "SELECT i.incarnation, m.number, p.name, m.text, m.sent_at, m.state, \
                    o.account_key, o.device, o.session, o.envelope, m.carrier, \
-                   o.after_incarnation, o.after_number, o.disappears FROM outbox o \
+                   o.after_incarnation, o.after_number, o.disappears, o.posted_at FROM outbox o \
                    JOIN messages m ON m.id = o.message JOIN people p ON p.id = m.person \
                    JOIN incarnations i ON i.id = m.incarnation ORDER BY o.message";
         self.all(sql, [], outbox_message)
@@ -115,6 +115,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<StoredSession> {
 fn outbox_message(row: &Row<'_>) -> rusqlite::Result<OutboxMessage> {
     let (state, sealed) = (row.get(5)?, sealed(row)?);
     let carrier: Option<Carrier> = row.get(10)?;
+    let posted_at = row.get::<_, Option<Millis>>(14)?.map(|Millis(at)| at);
     let after = row.get::<_, Option<[u8; 8]>>(11)?.map(|_| message_id(row, 11, 12));
     Ok(OutboxMessage {
         id: message_id(row, 0, 1)?,
@@ -124,8 +125,9 @@ fn outbox_message(row: &Row<'_>) -> rusqlite::Result<OutboxMessage> {
         account_key: row.get::<_, Option<Key>>(6)?.map(|key| key.0),
         after: after.transpose()?,
         disappears: row.get(13)?,
-        posted: sealed.is_some()
-            && (state, carrier) == (MessageState::Sent, Some(Carrier::Mailbox)),
+        posted: posted_at.filter(|_| {
+            sealed.is_some() && (state, carrier) == (MessageState::Sent, Some(Carrier::Mailbox))
+        }),
         sealed,
         state,
     })

@@ -327,7 +327,7 @@ mod tests {
                 rows.push(message.row);
                 Ok(())
             })?;
-            assert_eq!(salvaged.saved, u64::try_from(rows.len()).unwrap());
+            assert_eq!(usize::try_from(salvaged.saved), Ok(rows.len()));
             Ok((rows, salvaged))
         }
     }
@@ -353,16 +353,18 @@ mod tests {
     /// it, nothing opens and that is said.
     #[test]
     fn one_bad_page_costs_what_stands_on_it() {
+        let files = Files::new();
+        let whole = fs::read(files.path()).unwrap();
         let mut lossy = 0;
-        for page in 0..Files::new().pages() {
-            let files = Files::new();
+        for page in 0..files.pages() {
+            fs::write(files.path(), &whole).unwrap();
             files.break_page(page);
             let Ok((rows, salvaged)) = files.rows(None) else { continue };
             assert!(rows.is_sorted());
             let missing = u64::from(COUNT) + 1 - salvaged.saved;
             assert!(salvaged.lost.is_none_or(|lost| lost == missing), "{page}: {salvaged:?}");
             lossy += u32::from((1..40).contains(&missing));
-            assert!(missing < 40 || missing > 300, "page {page}: {missing} rows are missing");
+            assert!(!(40..=300).contains(&missing), "page {page}: {missing} rows are missing");
         }
         assert!(lossy > 15, "there is a page for some twenty messages");
     }
@@ -388,10 +390,10 @@ mod tests {
     }
 
     #[test]
-    fn half_of_a_database_gives_what_is_on_it() {
+    fn a_database_that_was_cut_off_gives_what_is_on_it() {
         let files = Files::new();
         let bytes = fs::read(files.path()).unwrap();
-        fs::write(files.path(), &bytes[..bytes.len() / PAGE / 2 * PAGE]).unwrap();
+        fs::write(files.path(), &bytes[..files.pages() * 3 / 4 * PAGE]).unwrap();
         let found = files.rows(None);
         let (rows, salvaged) = found.unwrap();
         assert!(!rows.is_empty() && salvaged.lost != Some(0), "{salvaged:?}");

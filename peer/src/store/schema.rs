@@ -202,6 +202,7 @@ CREATE INDEX followed ON follows (previous, person);
 ALTER TABLE outbox ADD COLUMN after_incarnation BLOB;
 ALTER TABLE outbox ADD COLUMN after_number INTEGER;
 ALTER TABLE outbox ADD COLUMN disappears INTEGER;                  -- after so many seconds
+ALTER TABLE outbox ADD COLUMN posted_at INTEGER;                   -- ms; the mailbox has it
 
 ALTER TABLE contacts ADD COLUMN timer_ours INTEGER;                -- seconds
 ALTER TABLE contacts ADD COLUMN timer_theirs INTEGER;

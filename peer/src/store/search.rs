@@ -470,7 +470,7 @@ mod tests {
             assert_eq!(page(store, 1500, 3), [1497, 1498, 1499]);
             assert_eq!(page(store, 3, 3), [1, 2]);
             assert_eq!(page(store, i64::MAX, 4000).len(), texts.len());
-            assert_eq!(page(store, len, 0), [] as [i64; 0]);
+            assert_eq!(page(store, len, 0), Vec::<i64>::new());
         };
         check(&store);
         assert_eq!(store.index_some().unwrap(), Progress::More);

@@ -79,10 +79,10 @@ mod tests {
     #[test]
     fn a_sound_database_has_no_faults_also_while_it_is_written() {
         let (_folder, path) = database();
-        assert_eq!(faults(&path, &key(), Company::Alone).unwrap(), [] as [&str; 0]);
+        assert_eq!(faults(&path, &key(), Company::Alone).unwrap(), Vec::<String>::new());
         let mut store = Store::open(&path, &key(), Durability::Process).unwrap();
         store.commit([receive(received(201))]).unwrap();
-        assert_eq!(faults(&path, &key(), Company::Shared).unwrap(), [] as [&str; 0]);
+        assert_eq!(faults(&path, &key(), Company::Shared).unwrap(), Vec::<String>::new());
     }
 
     #[test]

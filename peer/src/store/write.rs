@@ -78,6 +78,7 @@ impl<'a> Writer<'a> {
             Change::QueueMessage(message) => self.queue(&Queued::new(message, row))?,
             Change::SealMessage(id, sealed) => self.seal(*id, sealed)?,
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier)?,
+            Change::Posted(id, at) => self.posted(*id, *at)?,
             Change::Fail(id, reason) => self.fail(*id, *reason)?,
             Change::TakeBack(id) => self.take_back(*id)?,
             Change::Edit(id, text) => self.edit(*id, text)?,

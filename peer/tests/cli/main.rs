@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may panic")]
 
 mod accounts;
+mod faults;
 mod rpc;
 mod stage;
 mod storage;

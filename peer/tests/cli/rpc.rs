@@ -1,39 +1,44 @@
 //! `parlor rpc`, as a program that talks to it sees it.
 
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use serde_json::{Value, json};
 
 use super::stage::{Stage, end, json, parlor};
 
 /// A `parlor rpc` on somebody's profile.
-struct Rpc {
+pub(crate) struct Rpc {
     child: Child,
     input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Rpc {
-    fn start(stage: &Stage, home: &str) -> Self {
+    pub(crate) fn start(stage: &Stage, home: &str) -> Self {
         let mut command = parlor(&stage.path(home));
-        command.arg("rpc").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("rpc");
+        Self::run(command)
+    }
+
+    pub(crate) fn run(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let input = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, input, lines }
     }
 
-    fn write(&mut self, lines: &str) {
+    pub(crate) fn write(&mut self, lines: &str) {
         self.input.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
     }
 
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         json(&self.lines.next().unwrap().unwrap())
     }
 
     /// The next line that `is_it`; others are passed over.
-    fn find(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn find(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
         loop {
             let line = self.next();
             if is_it(&line) {
@@ -42,22 +47,43 @@ impl Rpc {
         }
     }
 
-    fn notification(&mut self, method: &str) -> Value {
+    pub(crate) fn notification(&mut self, method: &str) -> Value {
         self.find(|line| line["method"] == method)["params"].take()
     }
 
     /// Asks, and waits for the answer; notifications before it are passed over.
-    fn ask(&mut self, method: &str, params: &Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.write(&request(1, method, params));
         self.find(|line| line["id"] == 1)
     }
 
-    fn text(&mut self) -> String {
+    pub(crate) fn text(&mut self) -> String {
         self.notification("message")["text"].as_str().unwrap().to_owned()
     }
 
+    /// Sends a text to somebody, and waits until it is delivered.
+    pub(crate) fn delivers(&mut self, to: &str, text: &str) {
+        let params = json!({"contact": to, "text": text, "wait": "delivered", "timeout": 60});
+        let answer = self.ask("send", &params);
+        assert_eq!(answer["result"]["state"], "delivered", "{answer}");
+    }
+
+    /// The texts of the history with somebody.
+    pub(crate) fn history(&mut self, with: &str) -> Vec<String> {
+        let answer = self.ask("history", &json!({"contact": with, "limit": 100_000}));
+        let text = |message: &Value| message["text"].as_str().unwrap().to_owned();
+        answer["result"].as_array().unwrap().iter().map(text).collect()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        drop(self.input.take());
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Closes the input. Gives what was told after that.
-    fn finish(mut self) -> (Vec<Value>, ExitStatus) {
+    pub(crate) fn finish(mut self) -> (Vec<Value>, ExitStatus) {
         drop(self.input.take());
         let rest = self.lines.by_ref().map(|line| json(&line.unwrap())).collect();
         (rest, self.child.wait().unwrap())
@@ -72,12 +98,12 @@ impl Drop for Rpc {
     }
 }
 
-fn request(id: u32, method: &str, params: &Value) -> String {
+pub(crate) fn request(id: u32, method: &str, params: &Value) -> String {
     let line = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
     format!("{line}\n")
 }
 
-fn friends() -> Stage {
+pub(crate) fn friends() -> Stage {
     let stage = Stage::open();
     stage.register("alice");
     stage.register("bob");

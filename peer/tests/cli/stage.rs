@@ -11,25 +11,42 @@ use tempfile::TempDir;
 pub(crate) struct Stage {
     folder: TempDir,
     host: Option<Child>,
+    /// Where the rendezvous listens.
+    pub(crate) listen: String,
     pub(crate) link: String,
 }
 
 impl Stage {
     pub(crate) fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("rendezvous");
-        let mut host = parlor(&folder.path().join("host"))
-            .args(["host", "--json", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
+        std::fs::write(folder.path().join("password"), "correct horse\n").unwrap();
+        std::fs::write(folder.path().join("wrong"), "battery staple\n").unwrap();
+        let listen = "127.0.0.1:0".to_owned();
+        let mut stage = Self { folder, host: None, listen, link: String::new() };
+        stage.start_rendezvous();
+        stage
+    }
+
+    /// Starts the rendezvous; again at the address that it had.
+    pub(crate) fn start_rendezvous(&mut self) {
+        let mut host = parlor(&self.path("host"))
+            .args(["host", "--json", "--listen", &self.listen, "--data"])
+            .arg(self.path("rendezvous"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
         let ready = json(&lines.next().unwrap().unwrap());
-        let link = ready["link"].as_str().unwrap().to_owned();
-        std::fs::write(folder.path().join("password"), "correct horse\n").unwrap();
-        std::fs::write(folder.path().join("wrong"), "battery staple\n").unwrap();
-        Self { folder, host: Some(host), link }
+        let word = |key: &str| ready[key].as_str().unwrap().to_owned();
+        (self.listen, self.link) = (word("listen"), word("link"));
+        self.host = Some(host);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill_rendezvous(&mut self) {
+        let mut host = self.host.take().unwrap();
+        host.kill().unwrap();
+        host.wait().unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -39,9 +39,9 @@ impl Writer<'_> {
         self.run(sql, (incarnation, person, previous)).map(drop)
     }
 
-    /// The place of a message that comes now: the last, or just before the first that should come
-    /// after it and came already. `number` is its number where something of its own incarnation may
-    /// be among those.
+    /// The place of a message that comes now: the last; or that of the first that should come after
+    /// it and came already, where numbers decide; or just before it, if it is of another
+    /// incarnation. `number` is its number where something of its own may have come before it.
     pub(super) fn place(
         &mut self,
         person: i64,
@@ -54,7 +54,8 @@ impl Writer<'_> {
             if let Some(number) = of.1
                 && let Some(next) = self.next_place(person, of.0, number)?
             {
-                return Ok(next.saturating_sub(1));
+                let is_own = of.0 == incarnation;
+                return Ok(if is_own { next } else { next.saturating_sub(1) });
             }
             let Some(follower) = self.follower(person, of.0)? else { break };
             of = (follower, Some(i64::MIN));
@@ -105,12 +106,21 @@ mod tests {
     fn what_comes_late_stands_where_it_was_written() {
         let mut store = store();
         let came = [of(2, 1, None), of(2, 5, None)];
-        store.commit(&came.map(receive)).unwrap();
+        store.commit(came.map(receive)).unwrap();
         store.commit(&[queue(queued(1))]).unwrap();
         for number in [4, 2, 3, 7, 6] {
             store.commit(&[receive(of(2, number, None))]).unwrap();
         }
         assert_eq!(texts(&store), ["2.1", "2.2", "2.3", "2.4", "2.5", "out 1", "2.6", "2.7"]);
+    }
+
+    #[test]
+    fn what_comes_late_in_any_order_stands_where_it_was_written() {
+        let mut store = store();
+        for number in [5, 2, 4, 1, 3] {
+            store.commit(&[receive(of(2, number, None))]).unwrap();
+        }
+        assert_eq!(texts(&store), ["2.1", "2.2", "2.3", "2.4", "2.5"]);
     }
 
     #[test]
@@ -135,7 +145,7 @@ mod tests {
     fn incarnations_in_a_circle_end_the_search() {
         let mut store = store();
         let came = [of(2, 1, Some(id(3, 1))), of(3, 1, Some(id(2, 1))), of(3, 2, None)];
-        store.commit(&came.map(receive)).unwrap();
+        store.commit(came.map(receive)).unwrap();
         assert_eq!(texts(&store).len(), 3);
     }
 }

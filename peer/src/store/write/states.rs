@@ -1,11 +1,13 @@
 //! What becomes of messages that were sent from here.
 
 use parlor_common::id::{MessageId, Username};
+use parlor_common::time::Timestamp;
 use rusqlite::named_params;
 
 use super::Writer;
 use crate::node::content::IdRange;
 use crate::node::record::{Carrier, Direction, FailReason, MAX_READ, MessageState, Saved, Sealed};
+use crate::store::columns::Millis;
 use crate::store::read::message_id;
 
 impl Writer<'_> {
@@ -14,6 +16,11 @@ impl Writer<'_> {
         // A message that was acknowledged meanwhile is not in the outbox, and stays so.
         let sql = "UPDATE outbox SET device = ?2, session = ?3, envelope = ?4 WHERE message = ?1";
         self.run(sql, (row, sealed.device.0, sealed.session.0, &sealed.envelope)).map(drop)
+    }
+
+    pub(super) fn posted(&mut self, id: MessageId, at: Timestamp) -> rusqlite::Result<()> {
+        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
+        self.run("UPDATE outbox SET posted_at = ?2 WHERE message = ?1", (row, Millis(at))).map(drop)
     }
 
     pub(super) fn set_state(
