@@ -30,7 +30,7 @@ pub mod aead;
 pub mod agreement;
 mod chain;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod group;
 pub(crate) mod kdf;
 pub mod kem;

@@ -4,6 +4,7 @@
 //! | file | what is in it |
 //! | --- | --- |
 //! | `message.rs` | two people's messages, in two processes |
+//! | `store.rs` | a profile with a million messages; a peer that does nothing |
 //! | `crypto.rs` | Diffie–Hellman, agreements, sealing and opening |
 //! | `opaque.rs` | registrations and logins at a server without sockets |
 //! | `lookups.rs` | accounts that are looked up over connections that stay |
@@ -22,6 +23,7 @@ mod opaque;
 mod process;
 mod reconnections;
 mod report;
+mod store;
 mod timing;
 
 use std::time::Instant;
@@ -95,7 +97,8 @@ fn measure(group: Group, effort: Effort, report: &Report) -> anyhow::Result<()> 
             lookups::measure(effort, report)?;
             floods::measure(effort, report)
         }
-        Group::Store | Group::Network => {
+        Group::Store => store::measure(effort, report),
+        Group::Network => {
             report.note(&format!("{group:?}: no figures yet"));
             Ok(())
         }

@@ -35,7 +35,9 @@ pub fn measure(effort: Effort, report: &Report) -> anyhow::Result<()> {
     cold_start(&real, &homes, effort, report)?;
     round_trips(&real, &homes, effort, report)?;
     turns(&real, &homes, effort, report)?;
-    one_way(&real, &homes, effort, report)
+    one_way(&real, &homes, effort, report)?;
+    // The last: the profiles know nothing of it.
+    round_trips_in_memory(&real, &homes, effort, report)
 }
 
 fn home(real: &Real, name: &str) -> String {
@@ -68,7 +70,7 @@ fn round_trips(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> a
     for _ in 0..effort.of(5, 9) {
         let (homes, rounds) = (homes.clone(), effort.of(1500, 5000));
         baselines.extend(ping_bare(rounds, Duration::ZERO)?);
-        values.extend(beside(real, move || homes.ping(rounds, Duration::ZERO))?);
+        values.extend(beside(real, move || homes.ping(rounds, Duration::ZERO, &[]))?);
     }
     for (name, of_hundred) in [("rtt_p50", 50), ("rtt_p99", 99)] {
         let value = 1e6 * quantile(&mut values, of_hundred);
@@ -78,12 +80,27 @@ fn round_trips(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> a
     Ok(())
 }
 
+/// The same without a disk: what is left is not the store's.
+fn round_trips_in_memory(
+    real: &Real,
+    homes: &Homes,
+    effort: Effort,
+    report: &Report,
+) -> anyhow::Result<()> {
+    let (homes, rounds) = (homes.clone(), effort.of(1500, 5000));
+    let mut baselines = ping_bare(rounds, Duration::ZERO)?;
+    let mut values = beside(real, move || homes.ping(rounds, Duration::ZERO, &["--in-memory"]))?;
+    let (value, bare) = (1e6 * median(&mut values), 1e6 * median(&mut baselines));
+    report.tell(&Figure::new("rtt_p50_in_memory", "µs", value, bare));
+    Ok(())
+}
+
 /// From the sending of a message to the arrival of its echo, where a second lies between two
 /// messages of a side: each side takes a step of the ratchet for each.
 fn turns(real: &Real, homes: &Homes, effort: Effort, report: &Report) -> anyhow::Result<()> {
     let (homes, rounds) = (homes.clone(), effort.of(25, 100));
     let mut baselines = ping_bare(rounds, BETWEEN_STEPS)?;
-    let mut values = beside(real, move || homes.ping(rounds, BETWEEN_STEPS))?;
+    let mut values = beside(real, move || homes.ping(rounds, BETWEEN_STEPS, &[]))?;
     let (value, bare) = (1e6 * median(&mut values), 1e6 * median(&mut baselines));
     report.tell(&Figure::new("rtt_turn_p50", "µs", value, bare));
     Ok(())
@@ -117,12 +134,13 @@ impl Homes {
         Ok(took)
     }
 
-    fn ping(&self, rounds: usize, pause: Duration) -> anyhow::Result<Vec<f64>> {
-        let mut recipient = Process::start(["answer", &self.recipient, "--echo"])?;
+    fn ping(&self, rounds: usize, pause: Duration, how: &[&str]) -> anyhow::Result<Vec<f64>> {
+        let role = ["answer", &self.recipient, "--echo"];
+        let mut recipient = Process::start([&role, how].concat())?;
         let _: String = recipient.hear()?;
         let [rounds, pause] = [rounds.to_string(), pause.as_millis().to_string()];
         let role = ["ping", &self.sender, RECIPIENT, &rounds, &pause];
-        let samples = Process::start(role)?.told()?;
+        let samples = Process::start([&role, how].concat())?.told()?;
         recipient.end()?;
         Ok(samples)
     }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt as _;
 
 use crate::floods::{self, Flood as FloodOf};
-use crate::message::peer;
+use crate::message::peer::{self, Keeping};
 use crate::{bare, lookups, reconnections};
 
 /// What this program does when it was started by itself. It prints JSON, a value a line.
@@ -27,11 +27,22 @@ pub enum Role {
         home: PathBuf,
         #[arg(long)]
         echo: bool,
+        /// Nothing is kept on the disk.
+        #[arg(long)]
+        in_memory: bool,
     },
     /// A peer that sends a message and waits for its echo, again and again, after so many
     /// milliseconds each time.
     #[command(hide = true)]
-    Ping { home: PathBuf, to: Username, rounds: usize, pause: u64 },
+    Ping {
+        home: PathBuf,
+        to: Username,
+        rounds: usize,
+        pause: u64,
+        /// Nothing is kept on the disk.
+        #[arg(long)]
+        in_memory: bool,
+    },
     /// A peer that sends messages and waits until all are delivered.
     #[command(hide = true)]
     Flood {
@@ -83,9 +94,12 @@ impl Role {
 
     async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Answer { home, echo } => peer::answer(&home, echo).await,
-            Self::Ping { home, to, rounds, pause } => {
-                peer::ping(&home, &to, rounds, Duration::from_millis(pause)).await
+            Self::Answer { home, echo, in_memory } => {
+                peer::answer(&home, Keeping::of(in_memory), echo).await
+            }
+            Self::Ping { home, to, rounds, pause, in_memory } => {
+                let pause = Duration::from_millis(pause);
+                peer::ping(&home, Keeping::of(in_memory), &to, rounds, pause).await
             }
             Self::Flood { home, to, count, warm } => peer::flood(&home, &to, count, warm).await,
             Self::Reconnect { each, homes } => reconnections::clients(&homes, each).await,
@@ -156,6 +170,11 @@ impl Process {
         let mut child = command.spawn()?;
         let lines = BufReader::new(child.stdout.take().context("there is no pipe")?);
         Ok(Self { child, lines })
+    }
+
+    /// The system's number for it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for what it tells next.

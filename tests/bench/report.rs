@@ -20,6 +20,11 @@ impl Figure {
         let ratio = Some(value / baseline).filter(|ratio| ratio.is_finite());
         Self { figure, value, unit, baseline: Some(baseline), ratio }
     }
+
+    /// A figure that is compared with nothing.
+    pub const fn alone(figure: &'static str, unit: &'static str, value: f64) -> Self {
+        Self { figure, value, unit, baseline: None, ratio: None }
+    }
 }
 
 /// Prints figures as they come.

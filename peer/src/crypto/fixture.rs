@@ -97,7 +97,7 @@ pub(super) fn sessions() -> (Session, Session) {
 }
 
 /// Alice's and Bob's sides, after a message each way.
-pub(super) fn acquainted() -> (Session, Session) {
+pub(crate) fn acquainted() -> (Session, Session) {
     let (mut alice, mut bob) = sessions();
     bob.open(&FIRST.envelope, None, DATE).unwrap();
     let answer = bob.seal(b"answer", TIMER, &mut rng()).unwrap();

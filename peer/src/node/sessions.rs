@@ -198,8 +198,10 @@ impl Sessions {
             // Others' steps are made ready: this one takes its time here, once a second.
             kept.session.prepare(stride.run(rng));
         }
+        let was_prepared = kept.session.is_prepared();
         let sealed = kept.session.seal(plaintext, timer, rng);
-        if !kept.session.is_prepared() {
+        // One that is still being made ready is not ordered again with every message.
+        if was_prepared && !kept.session.is_prepared() {
             self.prepared.retain(|prepared| *prepared != place);
         }
         self.dirty.insert(place);
@@ -301,5 +303,33 @@ impl Sessions {
             Some(Change::PutSession(StoredSession { device, id, used, opened_at, state }))
         };
         dirty.into_iter().filter_map(find).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::crypto::fixture::acquainted;
+
+    #[test]
+    fn a_step_is_made_ready_once_however_much_is_sealed_meanwhile() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let (mut sessions, device) = (Sessions::default(), DeviceId([8; 16]));
+        let (alice, _) = acquainted();
+        sessions.insert(device, alice, Timestamp::default());
+        let mut ordered = sessions.take_strides();
+        assert_eq!(ordered.len(), 1);
+        let timer = Timestamp::from_millis(5000);
+        for _ in 0..50 {
+            sessions.seal(device, b"text", timer, &mut rng).unwrap().unwrap();
+        }
+        assert_eq!(sessions.take_strides().len(), 0);
+        // Once it is there it is used, for the next text that is due for one.
+        let (place, stride) = ordered.remove(0);
+        sessions.prepare(place, stride.run(&mut rng));
+        assert!(!sessions.is_stepping(device, timer + Duration::from_secs(2)));
     }
 }

@@ -162,6 +162,8 @@ impl Backlog {
     ) -> Result<(), CommitError> {
         if self.pending.size() >= MAX_PENDING {
             self.flush(own)?;
+        } else if self.pending.size() >= FULL_GROUP {
+            self.look()?;
         }
         let number = match &mut self.journal {
             Some(journal) => journal.append(&entries)?,
@@ -324,7 +326,7 @@ impl Job {
         let indexed = (index == Index::Some).then(|| index_some(database));
         let erased = erase.map(|erase| erase.run(database)).transpose();
         let is_erased = *erased.as_ref().unwrap_or(&Some(false));
-        let error = synced.err().or(erased.err());
+        let error = synced.err().or_else(|| erased.err());
         Outcome { left: None, erased: is_erased, indexed, error }
     }
 }

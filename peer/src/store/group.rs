@@ -122,12 +122,20 @@ pub(super) enum Write<'a> {
     Nothing,
     Printed(Vec<i64>),
     Queue(Queued<'a>),
+    /// A message that is new, and newer than all of its incarnation.
     Receive {
         message: &'a ReceivedMessage,
         row: Option<i64>,
-        printed: bool,
+        printed: Printed,
     },
     State(MessageId, MessageState, Option<Carrier>),
+}
+
+/// Whether a `listen` has printed a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Printed {
+    NotYet,
+    Already,
 }
 
 /// A message that was queued, and how far it has come.
@@ -151,48 +159,56 @@ impl<'a> Queued<'a> {
 /// What is to be written, and where it stands what later changes can be put into.
 #[derive(Debug, Default)]
 struct Writes<'a> {
-    writes: Vec<Write<'a>>,
+    list: Vec<Write<'a>>,
     /// Of messages: where they are queued, or their state is set.
     sent: HashMap<MessageId, usize>,
     /// Of messages, by their rows.
     received: HashMap<i64, usize>,
     sessions: HashMap<(DeviceId, SessionId), usize>,
+    /// Of messages that were queued before: where their newest sealed form is.
+    sealed: HashMap<MessageId, usize>,
 }
 
 impl<'a> Writes<'a> {
     fn of(records: &'a [Record]) -> Vec<Write<'a>> {
         let mut writes = Self::default();
         records.iter().flat_map(|record| &record.entries).for_each(|entry| writes.add(entry));
-        writes.writes
+        writes.list
     }
 
     fn add(&mut self, Entry { change, row }: &'a Entry) {
         match change {
             Change::QueueMessage(message) => {
-                self.sent.insert(message.id, self.writes.len());
-                self.writes.push(Write::Queue(Queued::new(message, *row)));
+                self.sent.insert(message.id, self.list.len());
+                self.list.push(Write::Queue(Queued::new(message, *row)));
             }
-            Change::SealMessage(id, sealed) => match self.sent(*id) {
-                Some(Write::Queue(queued)) => queued.sealed = Some(sealed),
-                _ => self.writes.push(Write::Change(change)),
-            },
+            Change::SealMessage(id, sealed) => {
+                if let Some(Write::Queue(queued)) = self.sent(*id) {
+                    queued.sealed = Some(sealed);
+                } else {
+                    let later = self.sealed.insert(*id, self.list.len());
+                    self.drop_write(later);
+                    self.list.push(Write::Change(change));
+                }
+            }
             Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier),
             Change::Receive(message) => {
-                self.received.extend(row.map(|row| (row, self.writes.len())));
-                self.writes.push(Write::Receive { message, row: *row, printed: false });
+                self.received.extend(row.map(|row| (row, self.list.len())));
+                let printed = Printed::NotYet;
+                self.list.push(Write::Receive { message, row: *row, printed });
             }
             Change::MarkPrinted(rows) => self.mark_printed(rows),
             Change::PutSession(session) => {
-                let later = self.sessions.insert((session.device, session.id), self.writes.len());
+                let later = self.sessions.insert((session.device, session.id), self.list.len());
                 self.drop_write(later);
-                self.writes.push(Write::Change(change));
+                self.list.push(Write::Change(change));
             }
             Change::RemoveSession(device, session) => {
                 let later = self.sessions.remove(&(*device, *session));
                 self.drop_write(later);
-                self.writes.push(Write::Change(change));
+                self.list.push(Write::Change(change));
             }
-            Change::RememberOpened(_) => self.writes.push(Write::Change(change)),
+            Change::RememberOpened(_) => self.list.push(Write::Change(change)),
             // Everything else may hang on what is in the tables when it is written.
             Change::AdoptRekeying
             | Change::Edit(..)
@@ -215,18 +231,23 @@ impl<'a> Writes<'a> {
             | Change::SawPrekey(..)
             | Change::SetOnline(..)
             | Change::TakeBack(_) => {
-                let writes = std::mem::take(&mut self.writes);
-                *self = Self { writes, ..Self::default() };
-                self.writes.push(Write::Change(change));
+                let list = std::mem::take(&mut self.list);
+                *self = Self { list, ..Self::default() };
+                self.list.push(Write::Change(change));
             }
         }
     }
 
     fn sent(&mut self, id: MessageId) -> Option<&mut Write<'a>> {
-        self.writes.get_mut(*self.sent.get(&id)?)
+        self.list.get_mut(*self.sent.get(&id)?)
     }
 
     fn set_state(&mut self, id: MessageId, state: MessageState, carrier: Option<Carrier>) {
+        if !state.waits() {
+            // It leaves the outbox.
+            let sealed = self.sealed.remove(&id);
+            self.drop_write(sealed);
+        }
         let known = match self.sent(id) {
             Some(Write::Queue(Queued { state, carrier, .. }) | Write::State(_, state, carrier)) => {
                 Some((state, carrier))
@@ -234,8 +255,8 @@ impl<'a> Writes<'a> {
             _ => None,
         };
         let Some((known, known_carrier)) = known else {
-            self.sent.insert(id, self.writes.len());
-            return self.writes.push(Write::State(id, state, carrier));
+            self.sent.insert(id, self.list.len());
+            return self.list.push(Write::State(id, state, carrier));
         };
         if rank(state) >= rank(*known) {
             *known = state;
@@ -247,18 +268,18 @@ impl<'a> Writes<'a> {
         let mut others = Vec::new();
         for row in rows {
             let place = self.received.get(row).copied();
-            match place.and_then(|place| self.writes.get_mut(place)) {
-                Some(Write::Receive { printed, .. }) => *printed = true,
+            match place.and_then(|place| self.list.get_mut(place)) {
+                Some(Write::Receive { printed, .. }) => *printed = Printed::Already,
                 _ => others.push(*row),
             }
         }
         if !others.is_empty() {
-            self.writes.push(Write::Printed(others));
+            self.list.push(Write::Printed(others));
         }
     }
 
     fn drop_write(&mut self, place: Option<usize>) {
-        if let Some(write) = place.and_then(|place| self.writes.get_mut(place)) {
+        if let Some(write) = place.and_then(|place| self.list.get_mut(place)) {
             *write = Write::Nothing;
         }
     }

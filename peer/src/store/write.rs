@@ -55,9 +55,7 @@ impl<'a> Writer<'a> {
             Write::Nothing => Ok(()),
             Write::Printed(rows) => self.mark_printed(rows),
             Write::Queue(queued) => self.queue(queued),
-            Write::Receive { message, row, printed } => {
-                self.receive(message, *row, *printed).map(drop)
-            }
+            Write::Receive { message, row, printed } => self.receive_new(message, *row, *printed),
             Write::State(id, state, carrier) => self.set_state(*id, *state, *carrier),
         }
     }
@@ -87,7 +85,7 @@ impl<'a> Writer<'a> {
             Change::MarkRead(contact, ranges) => return self.mark_read(contact, ranges).map(Some),
             Change::EraseExpired(at) => return self.erase_expired(*at).map(Some),
             Change::RememberOpened(envelope) => self.put_opened(envelope, None)?,
-            Change::Receive(message) => return self.receive(message, row, false).map(Some),
+            Change::Receive(message) => return self.receive(message, row).map(Some),
             Change::FindOpened(envelope) => return self.find_opened(envelope).map(Some),
             Change::FindLastReceived(from, limit) => {
                 return self.find_last_received(from, *limit).map(Some);

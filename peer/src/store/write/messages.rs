@@ -11,7 +11,7 @@ use super::Writer;
 use super::order::last_place;
 use crate::node::record::{Direction, EnvelopeRef, MessageState, Opened, ReceivedMessage, Saved};
 use crate::store::columns::Millis;
-use crate::store::group::Queued;
+use crate::store::group::{Printed, Queued};
 use crate::store::read::message_id;
 
 impl Writer<'_> {
@@ -63,7 +63,6 @@ impl Writer<'_> {
         &mut self,
         message: &ReceivedMessage,
         row: Option<i64>,
-        printed: bool,
     ) -> rusqlite::Result<Saved> {
         if let Some(row) = self.known(message.account_key, message.id)? {
             // The same message in another envelope, which may come again too.
@@ -71,18 +70,49 @@ impl Writer<'_> {
             return Ok(Saved::Received(None));
         }
         let row = row.map_or_else(|| self.next_row(), Ok)?;
-        self.insert(message, row)?;
-        if !printed {
-            self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
-        }
-        self.put_opened(&message.envelope, Some(row))?;
+        let number = message.id.number().cast_signed();
+        self.keep(message, row, Printed::NotYet, Some(number))?;
         Ok(Saved::Received(Some(row)))
     }
 
-    fn insert(&mut self, message: &ReceivedMessage, row: i64) -> rusqlite::Result<()> {
+    /// Keeps a message whose number is above all that are known of its incarnation.
+    pub(super) fn receive_new(
+        &mut self,
+        message: &ReceivedMessage,
+        row: Option<i64>,
+        printed: Printed,
+    ) -> rusqlite::Result<()> {
+        let row = row.map_or_else(|| self.next_row(), Ok)?;
+        self.keep(message, row, printed, None)
+    }
+
+    /// `before`: the number before which it stands, if its incarnation may have such.
+    fn keep(
+        &mut self,
+        message: &ReceivedMessage,
+        row: i64,
+        printed: Printed,
+        before: Option<i64>,
+    ) -> rusqlite::Result<()> {
+        if self.insert(message, row, before)? == 0 {
+            return Ok(());
+        }
+        if printed == Printed::NotYet {
+            self.run("INSERT INTO unprinted VALUES (?1)", [row])?;
+        }
+        self.put_opened(&message.envelope, Some(row))
+    }
+
+    fn insert(
+        &mut self,
+        message: &ReceivedMessage,
+        row: i64,
+        before: Option<i64>,
+    ) -> rusqlite::Result<usize> {
         let sql = "INSERT INTO messages (id, person, direction, incarnation, number, text, \
                    sent_at, received_at, state, carrier, place, expires_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+                   ON CONFLICT (incarnation, number) DO NOTHING";
         let person = self.person(&message.from)?;
         let incarnation = self.incarnation(message.account_key, message.id.incarnation())?;
         let number = message.id.number().cast_signed();
@@ -98,10 +128,10 @@ impl Writer<'_> {
             Millis(message.received_at),
             MessageState::Delivered,
             message.carrier,
-            self.place(person, incarnation, number, row)?,
+            self.place(person, incarnation, before, row)?,
             expiry(message.received_at, message.disappears),
         );
-        self.run(sql, params).map(drop)
+        self.run(sql, params)
     }
 
     /// The row of the next message.

@@ -41,28 +41,39 @@ impl Writer<'_> {
 
     /// The place of a message that comes now: the last; or that of the first that should come after
     /// it and came already, where numbers decide; or just before it, if it is of another
-    /// incarnation.
+    /// incarnation. `number` is its number where something of its own may have come before it.
     pub(super) fn place(
         &mut self,
         person: i64,
         incarnation: i64,
-        number: i64,
+        number: Option<i64>,
         row: i64,
     ) -> rusqlite::Result<i64> {
-        let sql = "SELECT min(place) FROM messages \
-                   WHERE incarnation = ?1 AND number > ?2 AND person = ?3";
         let mut of = (incarnation, number);
         for _ in 0..MAX_FOLLOWERS {
-            let found: Option<i64> =
-                self.db.prepare_cached(sql)?.query_row((of.0, of.1, person), |row| row.get(0))?;
-            if let Some(next) = found {
+            if let Some(number) = of.1
+                && let Some(next) = self.next_place(person, of.0, number)?
+            {
                 let is_own = of.0 == incarnation;
                 return Ok(if is_own { next } else { next.saturating_sub(1) });
             }
             let Some(follower) = self.follower(person, of.0)? else { break };
-            of = (follower, i64::MIN);
+            of = (follower, Some(i64::MIN));
         }
         Ok(last_place(row))
+    }
+
+    /// The place of the first message of an incarnation with a higher number.
+    fn next_place(
+        &self,
+        person: i64,
+        incarnation: i64,
+        number: i64,
+    ) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT min(place) FROM messages \
+                   WHERE incarnation = ?1 AND number > ?2 AND person = ?3";
+        let mut query = self.db.prepare_cached(sql)?;
+        query.query_row((incarnation, number, person), |row| row.get(0))
     }
 
     fn follower(&self, person: i64, incarnation: i64) -> rusqlite::Result<Option<i64>> {
@@ -95,7 +106,7 @@ mod tests {
     fn what_comes_late_stands_where_it_was_written() {
         let mut store = store();
         let came = [of(2, 1, None), of(2, 5, None)];
-        store.commit(&came.map(receive)).unwrap();
+        store.commit(came.map(receive)).unwrap();
         store.commit(&[queue(queued(1))]).unwrap();
         for number in [4, 2, 3, 7, 6] {
             store.commit(&[receive(of(2, number, None))]).unwrap();
@@ -134,7 +145,7 @@ mod tests {
     fn incarnations_in_a_circle_end_the_search() {
         let mut store = store();
         let came = [of(2, 1, Some(id(3, 1))), of(3, 1, Some(id(2, 1))), of(3, 2, None)];
-        store.commit(&came.map(receive)).unwrap();
+        store.commit(came.map(receive)).unwrap();
         assert_eq!(texts(&store).len(), 3);
     }
 }
