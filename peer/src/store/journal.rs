@@ -321,10 +321,7 @@ fn stands_in(key: &LessSafeKey, last: u64, bytes: &[u8]) -> bool {
 type Opened<'a> = (u64, zeroize::Zeroizing<Vec<u8>>, &'a [u8]);
 
 /// The record at the start of these bytes.
-fn open_record<'a>(
-    key: &LessSafeKey,
-    bytes: &'a [u8],
-) -> Option<Opened<'a>> {
+fn open_record<'a>(key: &LessSafeKey, bytes: &'a [u8]) -> Option<Opened<'a>> {
     let (head, rest) = bytes.split_first_chunk::<RECORD_HEAD_LEN>()?;
     let (len, number) = head.split_first_chunk::<4>()?;
     let len = usize::try_from(u32::from_be_bytes(*len)).ok().filter(|len| *len <= MAX_RECORD)?;
