@@ -153,7 +153,12 @@ impl Driver {
                 Wake::Timeout => self.node.handle_timeout(now),
                 // Looked at after every turn.
                 Wake::StoreTimeout => {}
-                Wake::Stop => return self.end().await,
+                // What was wanted before the end is done before it.
+                Wake::Stop => {
+                    self.take_all(now);
+                    self.turn(now)?;
+                    return self.end().await;
+                }
             }
             self.take_all(now);
             self.turn(now)?;
