@@ -86,7 +86,10 @@ fn hold(args: &Args, carrier: Carriers, programs: &Programs) -> anyhow::Result<b
         Carriers::All | Carriers::Direct => direct::hold(&mut stage, &mut chance),
     };
     print(&stage.tally, started);
-    let Err(error) = held else { return Ok(true) };
+    let Err(error) = held else {
+        println!("  nothing lost, doubled or out of order; the conversation goes on");
+        return Ok(true);
+    };
     println!("WRONG: {error:#}");
     println!("everything that happened is in {}", stage.keep().join("story").display());
     Ok(false)

@@ -1,6 +1,6 @@
 //! One of the two: a process that answers for a ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ pub struct Person {
     awaited: Option<Wanted>,
     /// In which life each message of the other was told last.
     told: BTreeMap<usize, Life>,
+    /// Lives that did not end by a kill.
+    in_order: BTreeSet<Life>,
 }
 
 impl Person {
@@ -38,7 +40,13 @@ impl Person {
             resolved: false,
             awaited: None,
             told: BTreeMap::new(),
+            in_order: BTreeSet::new(),
         }
+    }
+
+    /// A life is to end in order: what it has told is told for ever.
+    pub fn ends_in_order(&mut self, life: Life) {
+        self.in_order.insert(life);
     }
 
     /// A process was started: it is asked what it has.
@@ -113,6 +121,9 @@ impl Person {
         *tally.by_carrier.entry(word(params, "carrier")?.to_owned()).or_default() += 1;
         match self.told.insert(number, life) {
             Some(before) if before == life => bail!("one process told message {number} twice"),
+            Some(before) if self.in_order.contains(&before) => {
+                bail!("message {number} is told again in life {life}, after life {before} told it")
+            }
             Some(_) => tally.told_again += 1,
             None => {}
         }

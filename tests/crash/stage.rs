@@ -174,6 +174,7 @@ impl Stage {
         process.close_input();
         let life = process.life;
         self.note(&format!("{part:?} is stopped in life {life}"));
+        self.people(part)?.0.ends_in_order(life);
         self.to_the_end_of(part, life)
     }
 
@@ -264,7 +265,16 @@ impl Stage {
     /// Waits until a carrier has everything that somebody wrote.
     pub fn is_sent(&mut self, part: Part) -> anyhow::Result<()> {
         let own = usize::from(part == Part::Bob);
-        self.until("all with a carrier", |people| people[own].ledger.is_sent())
+        let started = Instant::now();
+        self.until("all with a carrier", |people| people[own].ledger.is_sent())?;
+        self.caught_up(started, "with a carrier");
+        Ok(())
+    }
+
+    fn caught_up(&mut self, started: Instant, what: &str) {
+        let took = started.elapsed();
+        self.tally.longest_catch_up = self.tally.longest_catch_up.max(took);
+        self.note(&format!("all is {what}, after {took:?}"));
     }
 
     /// Waits until everything that was ever written is delivered.
@@ -273,9 +283,7 @@ impl Stage {
         self.until("all delivered", |people| {
             people.iter().all(|person| person.resolved && person.ledger.is_delivered())
         })?;
-        let took = started.elapsed();
-        self.tally.longest_catch_up = self.tally.longest_catch_up.max(took);
-        self.note(&format!("all is delivered, after {took:?}"));
+        self.caught_up(started, "delivered");
         Ok(())
     }
 
