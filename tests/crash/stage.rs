@@ -164,7 +164,7 @@ impl Stage {
         let life = process.life;
         process.kill()?;
         self.note(&format!("{part:?} is killed in life {life}"));
-        self.to_the_end_of(part, life)
+        self.until_the_end_of(part, life)
     }
 
     /// Ends somebody in order.
@@ -174,10 +174,10 @@ impl Stage {
         process.close_input();
         let life = process.life;
         self.note(&format!("{part:?} is stopped in life {life}"));
-        self.to_the_end_of(part, life)
+        self.until_the_end_of(part, life)
     }
 
-    fn to_the_end_of(&mut self, part: Part, life: Life) -> anyhow::Result<()> {
+    fn until_the_end_of(&mut self, part: Part, life: Life) -> anyhow::Result<()> {
         loop {
             let heard = self.heard.recv_timeout(PATIENCE).context("a process does not end")?;
             if (heard.from, heard.life, heard.line.is_none()) == (part, life, true) {
@@ -316,8 +316,7 @@ impl Stage {
             bail!("{from:?} ended by itself in life {life}; the last complaint: {last}");
         };
         if line["id"] != HISTORY {
-            let mut brief = line.to_string();
-            brief.truncate(brief.floor_char_boundary(160));
+            let brief: String = line.to_string().chars().take(160).collect();
             self.note(&format!("{from:?} {life}: {brief}"));
         }
         let [alice, bob] = &mut self.people;
