@@ -150,7 +150,7 @@ fn text(number: u32) -> String {
             WORDS[(seed >> 28) as usize]
         })
         .collect();
-    if number % 1000 == 0 {
+    if number.is_multiple_of(1000) {
         words.push(RARE);
     }
     words.join(" ")

@@ -164,7 +164,7 @@ impl Stage {
         let life = process.life;
         process.kill()?;
         self.note(&format!("{part:?} is killed in life {life}"));
-        self.hear_out(part, life)
+        self.until_the_end_of(part, life)
     }
 
     /// Ends somebody in order.
@@ -175,10 +175,10 @@ impl Stage {
         let life = process.life;
         self.note(&format!("{part:?} is stopped in life {life}"));
         self.people(part)?.0.ends_in_order(life);
-        self.hear_out(part, life)
+        self.until_the_end_of(part, life)
     }
 
-    fn hear_out(&mut self, part: Part, life: Life) -> anyhow::Result<()> {
+    fn until_the_end_of(&mut self, part: Part, life: Life) -> anyhow::Result<()> {
         loop {
             let heard = self.heard.recv_timeout(PATIENCE).context("a process does not end")?;
             if (heard.from, heard.life, heard.line.is_none()) == (part, life, true) {

@@ -114,6 +114,9 @@ impl Node {
         let one_time: Vec<_> = (0..self.publication.wanted(held))
             .map(|_| self.prekeys.one_time(now.date, &mut self.changes, rng))
             .collect();
+        if signed.is_none() {
+            self.prekeys_are_there();
+        }
         if signed.is_some() || !one_time.is_empty() {
             let device = self.me.device.clone();
             self.publication.signed =

@@ -202,8 +202,10 @@ impl Node {
     ) {
         match way {
             Way::Link(_) => {
-                envelopes.into_iter().for_each(|envelope| self.carry(device, way, envelope));
-                sources.into_iter().for_each(|source| self.settle(source));
+                for envelope in envelopes {
+                    self.carry(device, way, envelope);
+                }
+                self.receipts_left(sources);
             }
             Way::Mailbox => {
                 let purpose = Purpose::Receipts(sources);
@@ -212,9 +214,11 @@ impl Node {
         }
     }
 
-    /// Receipts have been taken by a mailbox, or refused by it.
+    /// Receipts have been taken by a link or a mailbox, or refused by it.
     pub(super) fn receipts_left(&mut self, sources: Vec<Source>) {
-        sources.into_iter().for_each(|source| self.settle(source));
+        for source in sources {
+            self.settle(source);
+        }
     }
 
     /// Receipts have not left: what they are for is left where it is, and comes again.

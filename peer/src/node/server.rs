@@ -85,6 +85,8 @@ enum Step {
     Mailbox,
     /// The own devices are looked at.
     Oneself,
+    /// The rendezvous has a signed prekey, so that others can write while this device is away.
+    Prekeys,
     /// Who is online is known.
     Presence,
     /// A contact's devices, which have changed meanwhile, are looked at.
@@ -103,7 +105,8 @@ pub(super) struct SignIn {
 
 impl Default for SignIn {
     fn default() -> Self {
-        let pending = [Step::Held, Step::Mailbox, Step::Oneself, Step::Presence].into();
+        let pending =
+            [Step::Held, Step::Mailbox, Step::Oneself, Step::Prekeys, Step::Presence].into();
         Self { pending, restoring: None, told_offline: false }
     }
 }
@@ -231,6 +234,11 @@ impl Node {
         }
     }
 
+    /// The rendezvous has what others need to write to this device, or does not take it.
+    pub(super) fn prekeys_are_there(&mut self) {
+        self.signed_in(&Step::Prekeys);
+    }
+
     /// Once everything that was held is saved and presence is known, this device is online.
     pub(super) fn tell_online(&mut self) {
         if self.sign_in.is_complete() {
@@ -337,21 +345,18 @@ impl Node {
             Purpose::Posted(contact) => self.handle_posted(&contact, payload, now),
             Purpose::Receipts(sources) => self.receipts_left(sources),
             Purpose::Nothing => {}
-            Purpose::PrekeysHeld => {
-                if let Some(held) = served(payload) {
-                    self.top_up(held, now, rng);
-                }
-            }
-            Purpose::PrekeysKept => {
-                if let Some(kept) = served(payload) {
-                    self.kept_prekeys(kept, now, rng);
-                }
-            }
-            Purpose::Started => {
-                if let Some(started) = served(payload) {
-                    self.handle_started(started);
-                }
-            }
+            Purpose::PrekeysHeld => match served(payload) {
+                Some(held) => self.top_up(held, now, rng),
+                None => self.prekeys_are_there(),
+            },
+            Purpose::PrekeysKept => match served(payload) {
+                Some(kept) => self.kept_prekeys(kept, now, rng),
+                None => self.prekeys_are_there(),
+            },
+            Purpose::Started => match served(payload) {
+                Some(started) => self.handle_started(started),
+                None => self.prekeys_are_there(),
+            },
             Purpose::Presence => self.presence_reply(payload),
             Purpose::Restore => self.restore_reply(payload),
             Purpose::User(name, why) => self.user_reply(&name, why, payload, now, rng),

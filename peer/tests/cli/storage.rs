@@ -99,8 +99,8 @@ fn a_profile_behind_a_passphrase_opens_with_it_alone() {
     assert_eq!(wrong.code, 1, "{wrong:?}");
     assert_eq!(json(&wrong.err)["error"]["code"], "passphrase");
     assert!(wrong.err.contains("wrong passphrase"), "{wrong:?}");
-    let sent = ["send", "bob", "more", "--wait", "none"];
-    assert_eq!(stage.unlocked("alice", "passphrase", &sent).code, 0);
+    let message = ["send", "bob", "more", "--wait", "none"];
+    assert_eq!(stage.unlocked("alice", "passphrase", &message).code, 0);
 
     let remove = ["store", "passphrase", "--remove", "--json"];
     let removed = stage.unlocked("alice", "passphrase", &remove);

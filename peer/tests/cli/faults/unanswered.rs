@@ -28,7 +28,7 @@ impl Way {
         let (loses, asks) = (loses_answers.clone(), client.clone());
         // Both end with the process. What cannot be passed on is lost, as packets may be.
         thread::spawn(move || {
-            let mut packet = [0; 65536];
+            let mut packet = vec![0; 65536];
             loop {
                 if let Ok((length, from)) = front.recv_from(&mut packet) {
                     *asks.lock().unwrap() = Some(from);
@@ -37,7 +37,7 @@ impl Way {
             }
         });
         thread::spawn(move || {
-            let mut packet = [0; 65536];
+            let mut packet = vec![0; 65536];
             loop {
                 if let Ok(length) = back.recv(&mut packet)
                     && !loses.load(Ordering::SeqCst)
