@@ -154,6 +154,13 @@ impl Contacts {
         devices.iter().rev().find(|device| !known.record.holds(device.id))
     }
 
+    /// All devices of `name`, and their keys.
+    pub(super) fn devices_of(&self, name: &Username) -> Vec<(DeviceId, DeviceKey)> {
+        let devices = self.get(name).and_then(|known| known.devices.as_ref());
+        let all = devices.into_iter().flat_map(|devices| &devices.list().devices);
+        all.map(|device| (device.id, device.key)).collect()
+    }
+
     /// The rendezvous shows a contact online or not. Returns whether that is news.
     pub(super) fn set_online(&mut self, name: &Username, online: bool) -> bool {
         let known = self.by_name.get_mut(name);

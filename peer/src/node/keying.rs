@@ -64,22 +64,30 @@ impl Node {
         }
     }
 
-    /// Bundles of a contact's devices, from the rendezvous: the one that receives is used.
-    pub(super) fn handle_bundles(&mut self, contact: &Username, bundles: Bundles, now: Now) {
-        let Some(recipient) = self.contacts.recipient(contact) else { return };
-        let (device, key) = (recipient.id, recipient.key);
-        let found = bundles.bundles.into_iter().find(|bundle| bundle.device == key);
-        let Some(bundle) = found else { return self.repairs.failed(device) };
-        let wanted = !self.sessions.can_seal(device) || self.repairs.is_under_way(device);
-        if wanted && self.agreements.initiate_fetched(device) {
-            self.initiate(contact, device, bundle, now);
+    /// Bundles of a contact's devices, from the rendezvous: those are used of the one that receives,
+    /// and of those with which a session is mended.
+    pub(super) fn handle_bundles(&mut self, contact: &Username, bundles: &Bundles, now: Now) {
+        let recipient = self.contacts.recipient(contact).map(|device| device.id);
+        for (device, key) in self.contacts.devices_of(contact) {
+            let is_new = Some(device) == recipient && !self.sessions.can_seal(device);
+            if !is_new && !self.repairs.is_under_way(device) {
+                continue;
+            }
+            let found = bundles.bundles.iter().find(|bundle| bundle.device == key);
+            let Some(bundle) = found.cloned() else {
+                self.repairs.failed(device);
+                continue;
+            };
+            if self.agreements.initiate_fetched(device) {
+                self.initiate(contact, device, bundle, now);
+            }
         }
     }
 
     /// The rendezvous gave no bundles of a contact.
     pub(super) fn no_bundles(&mut self, contact: &Username) {
-        if let Some(recipient) = self.contacts.recipient(contact) {
-            self.repairs.failed(recipient.id);
+        for (device, _) in self.contacts.devices_of(contact) {
+            self.repairs.failed(device);
         }
     }
 

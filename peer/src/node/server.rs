@@ -338,7 +338,7 @@ impl Node {
             }
             Purpose::Held => self.held_reply(payload, now),
             Purpose::Bundles(name) => match served(payload) {
-                Some(bundles) => self.handle_bundles(&name, bundles, now),
+                Some(bundles) => self.handle_bundles(&name, &bundles, now),
                 None => self.no_bundles(&name),
             },
             Purpose::Envelopes => self.envelopes_reply(payload, now),

@@ -22,7 +22,8 @@ pub(super) const fn last_place(row: i64) -> i64 {
 }
 
 impl Writer<'_> {
-    /// Remembers which incarnation of a writer another one follows, as its first message says.
+    /// Remembers which incarnation of a writer another one follows, as its first message says. What
+    /// came of the earlier one after something of the later one gets its place before that.
     pub(super) fn put_order(
         &mut self,
         person: i64,
@@ -36,7 +37,13 @@ impl Writer<'_> {
         let incarnation = self.incarnation(writer, id.incarnation())?;
         let previous = self.incarnation(writer, after.incarnation())?;
         let sql = "INSERT INTO follows VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-        self.run(sql, (incarnation, person, previous)).map(drop)
+        let is_news = self.run(sql, (incarnation, person, previous))? > 0;
+        if is_news && let Some(first) = self.next_place(person, incarnation, i64::MIN)? {
+            let late = "UPDATE messages SET place = ?1 - 1 \
+                        WHERE incarnation = ?2 AND person = ?3 AND place > ?1";
+            self.run(late, (first, previous, person))?;
+        }
+        Ok(())
     }
 
     /// The place of a message that comes now: the last; or that of the first that should come after
@@ -139,6 +146,16 @@ mod tests {
             store.commit(&[receive(message)]).unwrap();
         }
         assert_eq!(texts(&store), ["2.6", "2.7", "3.8", "3.9", "4.1", "4.2"]);
+    }
+
+    #[test]
+    fn what_came_before_it_was_known_which_incarnation_it_is_of_finds_its_place_then() {
+        let mut store = store();
+        let came = [of(3, 2, None), of(2, 6, None), of(2, 7, None), of(3, 1, Some(id(2, 7)))];
+        for message in came {
+            store.commit([receive(message)]).unwrap();
+        }
+        assert_eq!(texts(&store), ["2.6", "2.7", "3.1", "3.2"]);
     }
 
     #[test]
