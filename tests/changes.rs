@@ -3,7 +3,7 @@
 use harness::{Stage, World};
 use parlor::node::input::{Intent, ServerDown};
 use parlor::node::output::Event;
-use parlor::node::record::{Direction, MessageState};
+use parlor::node::record::{Direction, FailReason, MessageState};
 use parlor_common::wire::rendezvous::AccountChange;
 
 /// Two contacts, of whom alice has a second home, the phone, that has received.
@@ -65,7 +65,11 @@ fn under_a_new_account_key_contacts_go_on_once_they_have_accepted_it() {
     world.run_until_quiet();
     assert_eq!(world.texts("bob"), [""; 0], "nothing goes on before bob decides");
     world.asks_for("bob", Intent::AcceptContact { name: alice }).unwrap();
-    world.sees("bob", &["written before"]);
+    // It waited for bob under the old key, and may have been read: it is not sent again.
+    let history = world.store("phone").reader().history(&world.name("bob"), 50, None).unwrap();
+    let before = history.iter().find(|message| message.text == "written before").unwrap();
+    assert_eq!(before.state, MessageState::Failed);
+    assert_eq!(before.reason, Some(FailReason::OwnKeyChanged));
     world.says("bob", "alice", "to the new key");
     world.sees("phone", &["to the phone", "to the new key"]);
     world.all_delivered("bob");

@@ -103,7 +103,8 @@ fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = if month <= 2 { year.checked_sub(1)? } else { year };
     let (era, year_of_era) = (year / 400, year % 400);
     let shifted_month = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (shifted_month.checked_mul(153)? + 2) / 5 + day.checked_sub(1)?;
+    let day_of_year = shifted_month.checked_mul(153)?.checked_add(2)? / 5;
+    let day_of_year = day_of_year.checked_add(day.checked_sub(1)?)?;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100;
     let day_of_era = day_of_era.checked_add(day_of_year)?;
     era.checked_mul(146_097)?.checked_add(day_of_era)?.checked_sub(719_468)

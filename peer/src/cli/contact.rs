@@ -147,9 +147,9 @@ async fn fresh_list(context: &Context, command: &str) -> Result<Vec<ListedContac
     let online = Box::pin(Session::online(context, command));
     match tokio::time::timeout(FRESH_TIME, online).await {
         Ok(Ok(session)) => {
-            let contacts = reader.contacts()?;
+            // What it has just heard is in the database when it has ended.
             session.end().await?;
-            return Ok(contacts);
+            return Ok(reader.contacts()?);
         }
         // Whoever holds the profile keeps the list fresh.
         Ok(Err(CliError::Lock(LockError::Held { .. }))) => {}

@@ -45,7 +45,8 @@ fn two_people_talk_as_the_readme_says() {
     assert_eq!((&contacts["name"], &contacts["state"]), (&"bob".into(), &"mutual".into()));
     let queued = stage.run("alice", &["send", "bob", "later", "--json", "--timeout", "1"]);
     assert_eq!(queued.code, 5, "{queued:?}");
-    assert_eq!(json(&queued.out)["state"], "queued");
+    assert_eq!(json(&queued.out)["state"], "sent", "{queued:?}");
+    assert_eq!(json(&queued.out)["carrier"], "mailbox", "{queued:?}");
     let mut listener = stage.listen("bob");
     assert_eq!(stage.run("alice", &["send", "bob", "now"]).code, 0);
     assert_eq!(listener.next_message()["text"], "later");
