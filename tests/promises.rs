@@ -18,6 +18,18 @@ fn friends(seed: u64) -> World {
     world
 }
 
+/// Alice has written while bob was away, and is gone when he comes.
+fn bob_comes_to_a_message(seed: u64) -> World {
+    let mut world = friends(seed);
+    world.stop("bob");
+    world.run_until_quiet();
+    world.says("alice", "bob", "while you were out");
+    world.run_for(Duration::from_secs(2));
+    world.stop("alice");
+    world.start("bob");
+    world
+}
+
 /// One is up for a minute, then the other, never both.
 fn take_turns(world: &mut World) {
     for _ in 0..3 {
@@ -75,13 +87,7 @@ fn what_a_rendezvous_has_lost_is_left_there_again() {
 #[test]
 fn a_receipt_is_not_lost_with_a_recipient_that_dies_after_it_has_saved() {
     for commits in 0..12 {
-        let mut world = friends(910 + u64::from(commits));
-        world.stop("bob");
-        world.run_until_quiet();
-        world.says("alice", "bob", "while you were out");
-        world.run_for(Duration::from_secs(2));
-        world.stop("alice");
-        world.start("bob");
+        let mut world = bob_comes_to_a_message(910 + u64::from(commits));
         world.kill_after_commits("bob", commits);
         world.run_for(Duration::from_secs(5));
         world.spare("bob");
@@ -94,13 +100,7 @@ fn a_receipt_is_not_lost_with_a_recipient_that_dies_after_it_has_saved() {
 #[test]
 fn a_receipt_is_not_lost_with_a_rendezvous_that_dies() {
     for turns in 0..16 {
-        let mut world = friends(930 + u64::from(turns));
-        world.stop("bob");
-        world.run_until_quiet();
-        world.says("alice", "bob", "while you were out");
-        world.run_for(Duration::from_secs(2));
-        world.stop("alice");
-        world.start("bob");
+        let mut world = bob_comes_to_a_message(930 + u64::from(turns));
         world.kill_rendezvous_after_turns(turns);
         world.run_for(Duration::from_secs(30));
         world.spare_rendezvous();
