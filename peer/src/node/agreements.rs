@@ -8,6 +8,7 @@ use parlor_common::id::DeviceId;
 use parlor_common::time::Timestamp;
 
 use super::input::{LinkId, Source};
+use super::prekeys::ROTATION;
 
 /// Envelopes of one lane that wait for what is being computed: more than a sender's window and its
 /// receipts, and more than come from the mailbox at once, so that an honest sender's all fit.
@@ -103,14 +104,13 @@ impl Agreements {
         self.fetched.contains_key(&device) && self.initiating.insert(device)
     }
 
-    /// When the newest signed prekey that was seen of a device was made; not later than now: both
-    /// clocks may have been ahead then.
+    /// When the newest signed prekey that was seen of a device was made, as far as that tells
+    /// anything.
     pub(super) fn seen(&self, device: DeviceId, now: Timestamp) -> Option<Timestamp> {
-        self.seen.get(&device).map(|seen| (*seen).min(now))
+        self.seen.get(&device).and_then(|seen| believed(*seen, now))
     }
 
-    /// A bundle of a device was accepted. A date in the future counts as now: a device whose clock
-    /// is set right must not be refused for ever. Returns the date if it is news.
+    /// A bundle of a device was accepted. Returns when its signed prekey was made, if it is news.
     pub(super) fn saw(
         &mut self,
         device: DeviceId,
@@ -118,7 +118,7 @@ impl Agreements {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let known = self.seen(device, now);
-        let newest = made_at.min(now).max(known.unwrap_or_default());
+        let newest = believed(made_at, now).max(known)?;
         let stored = self.seen.insert(device, newest);
         (stored != Some(newest)).then_some(newest)
     }
@@ -214,6 +214,13 @@ impl Agreements {
     }
 }
 
+/// What a date at which a prekey was made is worth. One in the future counts as now. One that is
+/// further ahead than a device uses its prekeys counts for nothing: somebody's clock was wrong, and
+/// a device whose clock is set right goes back to older prekeys, which must not be refused then.
+fn believed(made_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    (made_at.since(now) < ROTATION).then(|| made_at.min(now))
+}
+
 #[cfg(test)]
 mod tests {
     use parlor_common::envelope::Header;
@@ -303,6 +310,16 @@ mod tests {
         assert_eq!(agreements.saw(DEVICE, at(4), at(20)), None);
         assert_eq!(agreements.seen(DEVICE, at(6)), Some(at(6)));
         assert_eq!(agreements.saw(DEVICE, at(6), at(6)), Some(at(6)));
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_locks_nobody_out_when_it_is_set_right() {
+        let (mut agreements, ahead) = (Agreements::default(), NOW + ROTATION);
+        assert_eq!(agreements.saw(DEVICE, ahead, NOW), None, "theirs was");
+        assert_eq!(agreements.seen(DEVICE, NOW), None);
+        assert_eq!(agreements.saw(DEVICE, ahead, ahead), Some(ahead), "both were");
+        assert_eq!(agreements.seen(DEVICE, NOW), None);
+        assert_eq!(agreements.saw(DEVICE, NOW, NOW), Some(NOW));
     }
 
     #[test]

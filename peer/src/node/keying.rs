@@ -262,11 +262,15 @@ impl Node {
                 self.session_gone(device, session);
             }
         }
+        self.mend_all();
+    }
+
+    /// Has a new session started with every contact's devices: somebody seals on one that is not
+    /// there.
+    pub(super) fn mend_all(&mut self) {
         let names: Vec<Username> = self.contacts.names().cloned().collect();
-        for name in names {
-            if let Some(device) = self.contacts.recipient(&name) {
-                self.repairs.want(device.id);
-            }
+        for (device, _) in names.iter().flat_map(|name| self.contacts.devices_of(name)) {
+            self.repairs.want(device);
         }
     }
 }

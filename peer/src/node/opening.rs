@@ -101,14 +101,19 @@ impl Node {
         self.ready.insert(sender.contact.clone());
     }
 
-    /// There is no key to try, and what waited at the rendezvous does not say whose it is: then
-    /// there is nobody to tell. Whoever sealed it seals it again when it is not acknowledged.
+    /// There is no key to try, and what waited at the rendezvous does not say whose it is. It may be
+    /// any contact's, if this profile was put back to an earlier state and does not know it: then
+    /// all are told, once a day at most. The rendezvous, too, can bring that about.
     fn handle_unknown(&mut self, source: Source, reason: &dyn Display, now: Now) {
         if let Some(sender) = self.on_link(source) {
             return self.handle_stray(&sender, reason, now);
         }
         tracing::debug!(%reason, "an envelope of the mailbox was refused");
         self.settle(source);
+        if self.repairs.may_want_all(now.timer) {
+            tracing::info!("something came on a session that is gone: new ones are started");
+            self.mend_all();
+        }
     }
 
     /// What was opened is nothing that this version understands: no session would mend that.

@@ -17,7 +17,7 @@ use crate::crypto::prekey::LocalPrekeys;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A signed pair is replaced after a week.
-const ROTATION: Duration = DAY.saturating_mul(7);
+pub(super) const ROTATION: Duration = DAY.saturating_mul(7);
 /// A first message may be under way for so long: the mailbox's age limit of 30 days, and two weeks
 /// more. So long a replaced signed pair is kept, and a one-time pair after the last day on which
 /// somebody may have taken it.

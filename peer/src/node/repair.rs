@@ -13,10 +13,16 @@ use parlor_common::time::Timestamp;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// So often at most new sessions are wanted with everybody, because something came on one that is
+/// not there and does not say whose it is.
+const ALL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
 /// What is to be repaired, by device.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
     by_device: BTreeMap<DeviceId, Repair>,
+    /// When all may be wanted again.
+    all_not_before: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +41,15 @@ impl Repairs {
     /// Something of a device could not be opened, or its sessions are not to be trusted.
     pub(super) fn want(&mut self, device: DeviceId) {
         self.by_device.entry(device).or_default().wanted = true;
+    }
+
+    /// Whether new sessions may be wanted with everybody now: then not again for a day.
+    pub(super) fn may_want_all(&mut self, now: Timestamp) -> bool {
+        let may = self.all_not_before <= now;
+        if may {
+            self.all_not_before = now + ALL_INTERVAL;
+        }
+        may
     }
 
     /// The devices with which a new session is wanted and may be started now.
