@@ -191,8 +191,7 @@ impl World {
     fn step(&mut self, end: Duration) -> bool {
         self.steps += 1;
         assert!(self.steps < MOST_STEPS, "the world goes round in circles");
-        let waking =
-            self.peers.iter().filter_map(|peer| Some((peer.wakes_at(self.now)?, peer.id()))).min();
+        let waking = self.peers.iter().filter_map(|peer| Some((peer.wakes_at()?, peer.id()))).min();
         match (self.agenda.next_at(), waking) {
             (Some(at), waking) if waking.is_none_or(|(wakes, _)| at <= wakes) && at <= end => {
                 self.now = self.now.max(at);

@@ -36,6 +36,8 @@ pub(super) struct Peer {
     /// Counts starts: what was on its way to an earlier life is lost.
     pub(super) life: u32,
     started_at: Duration,
+    /// When it took its last turn: then it said when it wants to be woken.
+    turned_at: Duration,
     /// What its clock shows more than others'; less, if `clock_is_late`.
     skew: Duration,
     clock_is_late: bool,
@@ -95,9 +97,9 @@ impl Peer {
         ([198, 51, 100, host], port).into()
     }
 
-    pub(super) fn wakes_at(&self, now: Duration) -> Option<Duration> {
+    pub(super) fn wakes_at(&self) -> Option<Duration> {
         let node = self.node.as_ref().filter(|_| self.disk.saving.is_none())?;
-        let timer = node.poll_timeout(self.now(now))?;
+        let timer = node.poll_timeout(self.now(self.turned_at))?;
         Some(self.started_at + Duration::from_millis(timer.as_millis()))
     }
 
@@ -129,6 +131,7 @@ impl World {
             node: None,
             life: 0,
             started_at: Duration::ZERO,
+            turned_at: Duration::ZERO,
             skew: Duration::ZERO,
             clock_is_late: false,
             next_token: 1,
@@ -312,6 +315,7 @@ impl World {
             return;
         }
         let slow = disk.time > Duration::ZERO;
+        self.peers[id.0].turned_at = self.now;
         while if slow { self.begin_saving(id) } else { self.save(id) } {
             self.let_out(id);
             if !self.peers[id.0].node.as_ref().is_some_and(Node::has_changes) {

@@ -5,16 +5,14 @@
 
 use parlor_common::id::MessageId;
 use parlor_common::identity::AccountKey;
-use rusqlite::OptionalExtension;
 
 use super::Writer;
 
 /// How far apart messages stand that come one after the other: what comes late finds room between.
 const STEP_BITS: u32 = 20;
 
-/// So many incarnations that follow each other are looked through for one of which something came
-/// already.
-const MAX_FOLLOWERS: usize = 64;
+/// So many incarnations that follow each other are looked through.
+const MAX_CHAIN: usize = 64;
 
 /// The place of a message that comes last, by its row.
 pub(super) const fn last_place(row: i64) -> i64 {
@@ -38,10 +36,26 @@ impl Writer<'_> {
         let previous = self.incarnation(writer, after.incarnation())?;
         let sql = "INSERT INTO follows VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         let is_news = self.run(sql, (incarnation, person, previous))? > 0;
-        if is_news && let Some(first) = self.next_place(person, incarnation, i64::MIN)? {
-            let late = "UPDATE messages SET place = ?1 - 1 \
-                        WHERE incarnation = ?2 AND person = ?3 AND place > ?1";
-            self.run(late, (first, previous, person))?;
+        match self.first_place(person, incarnation)? {
+            Some(first) if is_news => self.move_before(person, previous, first),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Moves what came of an incarnation, and of those that it follows, before this place.
+    fn move_before(
+        &mut self,
+        person: i64,
+        mut incarnation: i64,
+        mut place: i64,
+    ) -> rusqlite::Result<()> {
+        for _ in 0..MAX_CHAIN {
+            let sql = "UPDATE messages SET place = ?1 - 1 \
+                       WHERE incarnation = ?2 AND person = ?3 AND place > ?1";
+            self.run(sql, (place, incarnation, person))?;
+            let sql = "SELECT previous FROM follows WHERE incarnation = ?1 AND person = ?2";
+            let Some(previous) = self.find(sql, (incarnation, person))? else { break };
+            (incarnation, place) = (previous, place.saturating_sub(1));
         }
         Ok(())
     }
@@ -56,18 +70,27 @@ impl Writer<'_> {
         number: Option<i64>,
         row: i64,
     ) -> rusqlite::Result<i64> {
-        let mut of = (incarnation, number);
-        for _ in 0..MAX_FOLLOWERS {
-            if let Some(number) = of.1
-                && let Some(next) = self.next_place(person, of.0, number)?
-            {
-                let is_own = of.0 == incarnation;
-                return Ok(if is_own { next } else { next.saturating_sub(1) });
-            }
-            let Some(follower) = self.follower(person, of.0)? else { break };
-            of = (follower, Some(i64::MIN));
+        if let Some(number) = number
+            && let Some(next) = self.next_place(person, incarnation, number)?
+        {
+            return Ok(next);
         }
-        Ok(last_place(row))
+        let follower = self.follower(person, incarnation)?;
+        let first = follower.map(|follower| self.first_place(person, follower)).transpose()?;
+        Ok(first.flatten().map_or_else(|| last_place(row), |first| first.saturating_sub(1)))
+    }
+
+    /// The place of what came first of an incarnation; or, if nothing did, of those that follow it.
+    fn first_place(&self, person: i64, mut incarnation: i64) -> rusqlite::Result<Option<i64>> {
+        for _ in 0..MAX_CHAIN {
+            let first = self.next_place(person, incarnation, i64::MIN)?;
+            if first.is_some() {
+                return Ok(first);
+            }
+            let Some(follower) = self.follower(person, incarnation)? else { break };
+            incarnation = follower;
+        }
+        Ok(None)
     }
 
     /// The place of the first message of an incarnation with a higher number.
@@ -79,14 +102,14 @@ impl Writer<'_> {
     ) -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT min(place) FROM messages \
                    WHERE incarnation = ?1 AND number > ?2 AND person = ?3";
-        let mut query = self.db.prepare_cached(sql)?;
-        query.query_row((incarnation, number, person), |row| row.get(0))
+        let params = (incarnation, number, person);
+        self.db.prepare_cached(sql)?.query_row(params, |row| row.get(0))
     }
 
     fn follower(&self, person: i64, incarnation: i64) -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT incarnation FROM follows WHERE previous = ?1 AND person = ?2 \
                    ORDER BY incarnation LIMIT 1";
-        self.db.prepare_cached(sql)?.query_row((incarnation, person), |row| row.get(0)).optional()
+        self.find(sql, (incarnation, person))
     }
 }
 
@@ -156,6 +179,22 @@ mod tests {
             store.commit([receive(message)]).unwrap();
         }
         assert_eq!(texts(&store), ["2.6", "2.7", "3.1", "3.2"]);
+    }
+
+    #[test]
+    fn what_came_before_all_that_tells_its_place_finds_it_in_the_end() {
+        let mut store = store();
+        // The newest first; then the oldest, of which nobody knows yet that they are.
+        let came = [
+            of(5, 1, Some(id(4, 1))),
+            of(2, 1, None),
+            of(3, 1, Some(id(2, 1))),
+            of(4, 1, Some(id(3, 1))),
+        ];
+        for message in came {
+            store.commit([receive(message)]).unwrap();
+        }
+        assert_eq!(texts(&store), ["2.1", "3.1", "4.1", "5.1"]);
     }
 
     #[test]
