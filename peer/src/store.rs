@@ -316,19 +316,6 @@ impl Store {
         lock(&self.backlog).poll_timeout()
     }
 
-    /// Of a store in memory: how many commits the end of the machine could lose now.
-    pub fn unsynced(&self) -> usize {
-        lock(&self.backlog).len()
-    }
-
-    /// Of a store in memory: loses all but the first of those commits.
-    pub fn crash(&mut self, keep: usize) -> Result<(), CommitError> {
-        lock(&self.backlog).truncate(keep);
-        self.flush()?;
-        self.known = Known::of(&self.database.lock().db)?;
-        Ok(())
-    }
-
     /// Overwrites and removes the copies that were made of older versions. A [`Store::commit`]
     /// that saves a session's state does so by itself: this version works then, and the copy has
     /// become a danger, because it holds keys that are used from now on.
@@ -590,21 +577,6 @@ mod tests {
         store.commit([queue(queued(2))]).unwrap();
         assert_eq!(copy.load().unwrap().outbox, [queued(1)]);
         assert_eq!(store.load().unwrap().outbox, [queued(1), queued(2)]);
-    }
-
-    #[test]
-    fn a_crash_of_the_machine_loses_the_last_commits_and_nothing_between() {
-        let mut store = store();
-        answer(&mut store, receive(received(1)));
-        for number in 2..=9 {
-            store.commit([receive(received(number)), queue(queued(number.into()))]).unwrap();
-        }
-        assert_eq!(store.unsynced(), 8);
-        store.crash(3).unwrap();
-        assert_eq!(store.unsynced(), 0);
-        assert_eq!(store.reader().history(&name("bob"), 50, None).unwrap().len(), 7);
-        assert_eq!(answer(&mut store, receive(received(4))), Saved::Received(None));
-        assert!(matches!(answer(&mut store, receive(received(5))), Saved::Received(Some(8))));
     }
 
     #[test]

@@ -159,7 +159,6 @@ impl Node {
     }
 
     pub(super) fn handle_link_down(&mut self, link: LinkId, now: Now) {
-        self.outbox.link_down(link);
         self.agreements.link_down(link);
         let Some(down) = self.paths.down(link) else { return };
         self.repairs.failed(DeviceId::of(&down.device));

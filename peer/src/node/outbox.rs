@@ -29,7 +29,7 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     messages: VecDeque<OutboxMessage>,
-    /// The link that has taken the first `taken` messages, while it lives.
+    /// The link that has taken the first `taken` messages. On another one all of them go again.
     link: Option<LinkId>,
     taken: usize,
     /// Behind the first so many none has ever left: none there can be acknowledged.
@@ -179,13 +179,6 @@ impl Outbox {
         }
     }
 
-    /// A link is gone: what was on its way there goes again, in order, on the next one.
-    pub(super) fn link_down(&mut self, link: LinkId) {
-        for queue in self.queues.values_mut().filter(|queue| queue.link == Some(link)) {
-            queue.restart();
-        }
-    }
-
     /// What was sealed for a session that is not there any more is sealed anew.
     pub(super) fn unseal_unless(&mut self, is_there: impl Fn(DeviceId, SessionId) -> bool) {
         let messages = self.queues.values_mut().flat_map(|queue| &mut queue.messages);
@@ -305,7 +298,6 @@ mod tests {
         let mut outbox = outbox(3);
         assert_eq!(take_all(&mut outbox, LinkId(1)), [1, 2, 3]);
         assert_eq!(take_all(&mut outbox, LinkId(1)), [0; 0]);
-        outbox.link_down(LinkId(1));
         assert_eq!(take_all(&mut outbox, LinkId(2)), [1, 2, 3]);
     }
 

@@ -180,16 +180,6 @@ impl Backlog {
         Ok(())
     }
 
-    /// How many commits are not in the database yet, nor on their way.
-    pub(super) const fn len(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Loses all of those but the first ones.
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.pending.truncate(len);
-    }
-
     /// Something was written that may have erased something.
     pub(super) fn written(&mut self) {
         self.rows_moved = true;

@@ -38,16 +38,6 @@ impl Group {
         self.records.is_empty()
     }
 
-    /// How many commits it holds.
-    pub(super) const fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Forgets all commits but the first ones.
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.records.truncate(len);
-    }
-
     /// About how many bytes it holds in memory.
     pub(super) const fn size(&self) -> usize {
         self.size
