@@ -209,6 +209,58 @@ fn a_profile_that_was_put_back_talks_again_by_mailbox_alone() {
 }
 
 #[test]
+fn a_profile_that_was_put_back_says_so_to_contacts_whose_sessions_it_does_not_know() {
+    let mut world = friends(706);
+    let copy = world.copy("bob");
+    // Their first session: the copy knows nothing of it, and counts no other start.
+    world.says("bob", "alice", "first");
+    world.all_delivered("bob");
+    world.run_until_quiet();
+    world.stop("bob");
+    world.says("alice", "bob", "second");
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.waiting_envelopes("bob"), 1);
+    world.stop("alice");
+    world.restore("bob", &copy);
+    world.run_for(Duration::from_secs(60));
+    for (home, other) in [("alice", "bob"), ("bob", "alice")] {
+        world.stop(other);
+        world.start(home);
+        world.run_for(Duration::from_secs(60));
+    }
+    assert_eq!(world.stored_texts("bob", "alice"), ["second"]);
+}
+
+#[test]
+fn who_goes_offline_while_a_link_is_sought_is_written_to_by_mailbox() {
+    let mut world = friends(707);
+    world.says("bob", "alice", "first");
+    world.all_delivered("bob");
+    world.stop("bob");
+    world.says("alice", "bob", "second");
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(sent(&world, "alice", "bob"), [POSTED]);
+}
+
+#[test]
+fn a_bundle_that_a_dying_rendezvous_did_not_give_is_asked_for_again() {
+    for turns in 0..6 {
+        let mut world = friends(708);
+        world.stop("bob");
+        world.run_for(Duration::from_secs(30));
+        world.says("alice", "bob", "first");
+        world.kill_rendezvous_after_turns(turns);
+        world.run_for(Duration::from_secs(1));
+        world.spare_rendezvous();
+        if !world.rendezvous_is_up() {
+            world.start_server();
+        }
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(sent(&world, "alice", "bob"), [POSTED], "it was killed after {turns} turns");
+    }
+}
+
+#[test]
 fn a_full_mailbox_is_told_and_what_waits_goes_when_there_is_room() {
     let limits = Limits { mailbox_messages: 3, ..Limits::default() };
     let mut world = friends_at(706, limits);

@@ -341,6 +341,7 @@ impl Node {
             self.paths.poll_timeout(),
             self.offers.poll_timeout(reachable),
             self.repairs.poll_timeout(now.timer),
+            self.bundles_timeout(now.timer),
             self.publication.poll_timeout(),
             self.posting.poll_timeout(now.timer),
             self.fetching.poll_timeout(),

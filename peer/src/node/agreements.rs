@@ -128,6 +128,11 @@ impl Agreements {
         self.initiating.remove(&device);
     }
 
+    /// The rendezvous did not answer when it was asked for a bundle of `device`.
+    pub(super) fn fetch_unanswered(&mut self, device: DeviceId) {
+        self.fetched.remove(&device);
+    }
+
     /// When a bundle of `device` may be asked for again at the rendezvous.
     pub(super) fn fetch_again_at(&self, device: DeviceId) -> Option<Timestamp> {
         self.fetched.get(&device).copied()
@@ -296,6 +301,8 @@ mod tests {
         assert!(!agreements.fetch(DEVICE, now + FETCH_INTERVAL), "it is being used");
         agreements.initiated(DEVICE);
         assert!(agreements.fetch(DEVICE, now + FETCH_INTERVAL));
+        agreements.fetch_unanswered(DEVICE);
+        assert!(agreements.fetch(DEVICE, now + FETCH_INTERVAL), "it never was");
     }
 
     #[test]

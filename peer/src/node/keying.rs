@@ -2,6 +2,7 @@
 
 use parlor_common::id::{DeviceId, SessionId, Username};
 use parlor_common::prekey::{PrekeyBundle, VerifiedBundle};
+use parlor_common::time::Timestamp;
 use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous::{Bundles, Request};
 use rand::CryptoRng;
@@ -89,6 +90,23 @@ impl Node {
         for (device, _) in self.contacts.devices_of(contact) {
             self.repairs.failed(device);
         }
+    }
+
+    /// The rendezvous was lost before it gave any: it is asked again as soon as it is back.
+    pub(super) fn bundles_unanswered(&mut self, contact: &Username) {
+        for (device, _) in self.contacts.devices_of(contact) {
+            self.agreements.fetch_unanswered(device);
+        }
+        self.no_bundles(contact);
+    }
+
+    /// When the rendezvous may be asked again for a bundle without which something waits.
+    pub(super) fn bundles_timeout(&self, now: Timestamp) -> Option<Timestamp> {
+        let waiting = self.outbox.contacts();
+        let devices = waiting.iter().filter_map(|name| self.contacts.recipient(name));
+        let lacking = devices.filter(|device| !self.sessions.can_seal(device.id));
+        let due = lacking.filter_map(|device| self.agreements.fetch_again_at(device.id));
+        due.filter(|at| *at > now).min()
     }
 
     /// Starts a session from a bundle, if it holds.

@@ -189,6 +189,10 @@ impl Node {
                 let sealed = self.sessions.seal(device, &content, now.timer, rng);
                 envelopes.extend(sealed.and_then(Result::ok).map(|sealed| sealed.envelope));
             }
+            if envelopes.is_empty() {
+                self.owed_still(&owed.sources);
+                continue;
+            }
             self.carry_receipts((device, contact), way, envelopes, owed.sources);
         }
     }

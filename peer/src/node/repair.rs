@@ -174,4 +174,12 @@ mod tests {
         repairs.opened(DEVICE);
         assert!(repairs.started(DEVICE));
     }
+
+    #[test]
+    fn all_are_repaired_once_a_day() {
+        let (mut repairs, now) = (Repairs::default(), Timestamp::from_millis(1000));
+        assert!(repairs.may_want_all(now) && !repairs.may_want_all(now));
+        let day = now + ALL_INTERVAL;
+        assert!(!repairs.may_want_all(day - Duration::from_millis(1)) && repairs.may_want_all(day));
+    }
 }

@@ -296,7 +296,7 @@ impl Node {
             | Purpose::Confirm(token, _)
             | Purpose::Forget(token, _) => self.done(*token, Err(IntentError::Unreachable)),
             Purpose::Restore | Purpose::User(_, Lookup::Restore(_)) => self.restored(None),
-            Purpose::Bundles(name) => self.no_bundles(name),
+            Purpose::Bundles(name) => self.bundles_unanswered(name),
             Purpose::Posted(contact) => self.post_unanswered(contact),
             Purpose::Receipts(sources) => self.owed_still(sources),
             Purpose::Envelopes => self.fetching.failed(),
@@ -442,8 +442,9 @@ impl Node {
         self.events.push_back(Event::Presence { contact: name.clone(), online });
         if online {
             self.offers.restart(name);
-            self.ready.insert(name.clone());
         }
+        // Who is gone is written to by mailbox, and nothing else would say so.
+        self.ready.insert(name.clone());
     }
 
     fn restore_reply(&mut self, payload: &[u8]) {
