@@ -246,16 +246,13 @@ async fn read_batch(incoming: &mut FrameReader) -> Result<Option<Vec<PeerFrame>>
     Ok(Some(batch))
 }
 
-/// Writes frames, all that wait at once, until their sender is dropped. What is ready to be said
-/// now goes along: a message's receipt and the answer to it are one datagram.
+/// Writes frames, all that wait at once, until their sender is dropped.
 async fn write_all(
     outgoing: &mut SendStream,
     mut frames: UnboundedReceiver<PeerFrame>,
 ) -> Result<(), LinkError> {
     let mut gathered = Vec::new();
     while let Some(first) = frames.recv().await {
-        // Whoever has something to do does it first.
-        tokio::task::yield_now().await;
         gathered.clear();
         gathered.extend(frame(&first.encode()));
         while gathered.len() < GATHERED
