@@ -359,6 +359,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_side_asks_the_other_for_fewer_acknowledgements() {
+        let mut peer = Peer::open(2);
+        let (_socket, connection) = connect(peer.address, Transport::BETWEEN_PEERS).await;
+        let mut stream = say_hello(&connection).await;
+        let link = up(&mut peer).await;
+        stream.write_all(&frame(&PeerFrame::BundleRequest.encode())).await.unwrap();
+        let known = NetInput::LinkFrame { link, frame: PeerFrame::BundleRequest };
+        assert_eq!(peer.net.next().await, known);
+        let stats = connection.stats();
+        assert!(stats.frame_tx.ack_frequency > 0, "{stats:?}");
+        assert!(stats.frame_rx.ack_frequency > 0, "{stats:?}");
+    }
+
+    #[tokio::test]
     async fn a_peer_that_disappears_is_noticed() {
         let mut peer = Peer::open(2);
         let address = peer.address;
