@@ -143,6 +143,14 @@ enum Wake {
     Stop,
 }
 
+/// What a front end was told.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Told {
+    NoMessage,
+    /// Somebody's message, to which there may be an answer.
+    Message,
+}
+
 impl Driver {
     async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Result<(), EngineError> {
         loop {
@@ -157,11 +165,18 @@ impl Driver {
                 Wake::Stop => {
                     self.take_all(now);
                     self.turn(now)?;
+                    self.transmit();
                     return self.end().await;
                 }
             }
             self.take_all(now);
-            self.turn(now)?;
+            if self.turn(now)? == Told::Message {
+                // Its answer is ready at once, where a program gives it: it leaves with the receipt.
+                tokio::task::yield_now().await;
+                self.take_all(now);
+                self.turn(now)?;
+            }
+            self.transmit();
             self.store.handle_timeout(now.timer)?;
         }
     }
@@ -197,21 +212,26 @@ impl Driver {
         }
     }
 
-    /// Saves what the node wants saved, then does what it wants done.
-    fn turn(&mut self, now: Now) -> Result<(), EngineError> {
+    /// Saves what the node wants saved, and tells what was. What it orders may leave from then on.
+    fn turn(&mut self, now: Now) -> Result<Told, EngineError> {
+        let mut told = Told::NoMessage;
         loop {
             self.save(now)?;
-            while let Some(order) = self.node.poll_transmit() {
-                self.net.execute(order);
-            }
-            self.tell();
+            told = told.max(self.tell());
             while let Some(work) = self.node.poll_work() {
                 let done = self.work_done.clone();
                 tokio::task::spawn_blocking(move || done.send(work.run(&mut os_rng())));
             }
             if !self.node.has_changes() {
-                return Ok(());
+                return Ok(told);
             }
+        }
+    }
+
+    /// Does what the node wants done.
+    fn transmit(&mut self) {
+        while let Some(order) = self.node.poll_transmit() {
+            self.net.execute(order);
         }
     }
 
@@ -224,11 +244,16 @@ impl Driver {
         Ok(())
     }
 
-    fn tell(&mut self) {
+    fn tell(&mut self) -> Told {
+        let mut told = Told::NoMessage;
         while let Some(event) = self.node.poll_event() {
+            if matches!(event, Event::Message(_)) {
+                told = Told::Message;
+            }
             // A front end that has gone needs no events.
             let _ = self.events.send(event);
         }
+        told
     }
 
     async fn end(mut self) -> Result<(), EngineError> {

@@ -246,16 +246,13 @@ async fn read_batch(incoming: &mut FrameReader) -> Result<Option<Vec<PeerFrame>>
     Ok(Some(batch))
 }
 
-/// Writes frames, all that wait at once, until their sender is dropped. What is ready to be said
-/// now goes along: a message's receipt and the answer to it are one datagram.
+/// Writes frames, all that wait at once, until their sender is dropped.
 async fn write_all(
     outgoing: &mut SendStream,
     mut frames: UnboundedReceiver<PeerFrame>,
 ) -> Result<(), LinkError> {
     let mut gathered = Vec::new();
     while let Some(first) = frames.recv().await {
-        // Whoever has something to do does it first.
-        tokio::task::yield_now().await;
         gathered.clear();
         gathered.extend(frame(&first.encode()));
         while gathered.len() < GATHERED
@@ -359,6 +356,20 @@ mod tests {
         stream.write_all(&frame(&PeerFrame::BundleRequest.encode())).await.unwrap();
         let known = NetInput::LinkFrame { link, frame: PeerFrame::BundleRequest };
         assert_eq!(peer.net.next().await, known);
+    }
+
+    #[tokio::test]
+    async fn each_side_asks_the_other_for_fewer_acknowledgements() {
+        let mut peer = Peer::open(2);
+        let (_socket, connection) = connect(peer.address, Transport::BETWEEN_PEERS).await;
+        let mut stream = say_hello(&connection).await;
+        let link = up(&mut peer).await;
+        stream.write_all(&frame(&PeerFrame::BundleRequest.encode())).await.unwrap();
+        let known = NetInput::LinkFrame { link, frame: PeerFrame::BundleRequest };
+        assert_eq!(peer.net.next().await, known);
+        let stats = connection.stats();
+        assert!(stats.frame_tx.ack_frequency > 0, "{stats:?}");
+        assert!(stats.frame_rx.ack_frequency > 0, "{stats:?}");
     }
 
     #[tokio::test]
