@@ -16,7 +16,9 @@ const MAX_WAITING: usize = 1024;
 /// And those of all links, in bytes.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// The rendezvous is asked for a device's bundle at most this often: each may cost a one-time pair.
-const FETCH_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const FETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// After one that was refused it is not asked before this time: the next would be as bad.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(600);
 /// Bundles that one link is given in a minute: each may cost a one-time pair.
 const MAX_BUNDLES: usize = 8;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -126,6 +128,12 @@ impl Agreements {
     /// The start of a session with `device` is over.
     pub(super) fn initiated(&mut self, device: DeviceId) {
         self.initiating.remove(&device);
+    }
+
+    /// A bundle of `device` was refused.
+    pub(super) fn bundle_refused(&mut self, device: DeviceId, now: Timestamp) {
+        self.initiating.remove(&device);
+        self.fetched.insert(device, now + REFUSED_INTERVAL);
     }
 
     /// The rendezvous did not answer when it was asked for a bundle of `device`.
@@ -303,6 +311,10 @@ mod tests {
         assert!(agreements.fetch(DEVICE, now + FETCH_INTERVAL));
         agreements.fetch_unanswered(DEVICE);
         assert!(agreements.fetch(DEVICE, now + FETCH_INTERVAL), "it never was");
+        assert!(agreements.initiate_fetched(DEVICE));
+        agreements.bundle_refused(DEVICE, now);
+        assert!(!agreements.fetch(DEVICE, now + FETCH_INTERVAL));
+        assert!(agreements.fetch(DEVICE, now + REFUSED_INTERVAL));
     }
 
     #[test]

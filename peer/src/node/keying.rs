@@ -7,6 +7,7 @@ use parlor_common::wire::peer::PeerFrame;
 use parlor_common::wire::rendezvous::{Bundles, Request};
 use rand::CryptoRng;
 
+use super::agreements::FETCH_INTERVAL;
 use super::content::{Content, IdRange, MAX_RANGES};
 use super::input::{LinkId, Now};
 use super::output::Event;
@@ -112,7 +113,7 @@ impl Node {
     /// Starts a session from a bundle, if it holds.
     fn initiate(&mut self, contact: &Username, device: DeviceId, bundle: PrekeyBundle, now: Now) {
         let Some((them, bundle)) = self.verified_bundle(contact, device, bundle, now) else {
-            self.agreements.initiated(device);
+            self.agreements.bundle_refused(device, now.timer);
             return self.repairs.failed(device);
         };
         let (us, them, bundle) = (self.me.party.clone(), Box::new(them), Box::new(bundle));
@@ -224,7 +225,8 @@ impl Node {
             self.repairs.start(device, now.timer);
             self.ask(Request::PrekeysGet { name: contact.clone() }, Purpose::Bundles(contact));
         } else if let Some(again) = self.agreements.fetch_again_at(device) {
-            self.repairs.put_off(device, again);
+            // Not for longer, though the rendezvous may rest longer: a link may come.
+            self.repairs.put_off(device, again.min(now.timer + FETCH_INTERVAL));
         }
     }
 
