@@ -193,7 +193,7 @@ impl Node {
     pub fn new(start: Start, incarnation: Incarnation, now: Now) -> Result<Self, StartError> {
         let Start { identity, contacts, sessions, prekeys, outbox, .. } = start;
         let me = Me::new(identity)?;
-        let mut outbox = Outbox::new(outbox);
+        let mut outbox = Outbox::new(outbox, now.timer);
         for contact in &contacts {
             outbox.set_aside(&contact.name, contact.account_key);
         }
@@ -329,6 +329,7 @@ impl Node {
         self.erase_expired(now);
         self.retry_fetching(now);
         self.offers.outgrown(now.timer);
+        self.outbox.handle_timeout(now.timer);
         self.ready.extend(self.outbox.contacts());
     }
 
@@ -343,6 +344,7 @@ impl Node {
             self.repairs.poll_timeout(now.timer),
             self.bundles_timeout(now.timer),
             self.publication.poll_timeout(),
+            self.outbox.poll_timeout(),
             self.posting.poll_timeout(now.timer),
             self.fetching.poll_timeout(),
             self.expiry_timeout(now),

@@ -10,7 +10,8 @@
 //! incarnations, and in what is told within a life, with two excuses. Carriers that lose and disorder
 //! envelopes, which no link does; and keys that are lost at either end, because a profile was put
 //! back to a copy or a clock has made sessions old: what was sealed on them is sealed anew and comes
-//! after what was sealed later.
+//! after what was sealed later. What is told has one more: a rendezvous that was put back has lost
+//! posts, and they are posted again after what was posted later.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Model {
     said: BTreeMap<String, Said>,
     /// Whether carriers have put envelopes out of order: then order cannot be asked for.
     disordered: bool,
+    /// Whether a rendezvous was put back, and may have lost posts.
+    lost_posts: bool,
     pub(crate) tally: Tally,
     /// What happened, where it is wanted.
     pub(crate) trace: Option<Vec<String>>,
@@ -95,6 +98,7 @@ impl Model {
             homes,
             said: BTreeMap::new(),
             disordered: false,
+            lost_posts: false,
             tally: Tally::default(),
             trace: traced.then(Vec::new),
         };
@@ -141,6 +145,11 @@ impl Model {
     /// From now on nothing is said about order.
     pub(crate) fn disordered(&mut self) {
         self.disordered = true;
+    }
+
+    /// The rendezvous was put back to a copy.
+    pub(crate) fn rendezvous_was_put_back(&mut self) {
+        self.lost_posts = true;
     }
 
     /// A home's clock was wrong.
@@ -325,7 +334,7 @@ impl Model {
         }
         let by = self.said.get(text).map_or(home, |said| said.from);
         let lost_keys = self.ledger(by).lost_keys || self.ledger(home).lost_keys;
-        let disordered = self.disordered || lost_keys;
+        let disordered = self.disordered || lost_keys || self.lost_posts;
         let ledger = self.ledger(home);
         ledger.ever.insert(id);
         if ledger.noted.contains(&id) || !ledger.told.insert(id) {

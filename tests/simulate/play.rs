@@ -138,6 +138,7 @@ impl Play {
             Step::PutServerBack => {
                 if let Some(copy) = &self.server_copy {
                     world.put_rendezvous_back(copy);
+                    self.model.rendezvous_was_put_back();
                     self.model.tally.server_ends += 1;
                     self.start_server();
                 }

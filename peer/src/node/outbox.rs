@@ -19,10 +19,17 @@ pub(super) const WINDOW: usize = 512;
 /// rendezvous may have been put back to an earlier state, or have given it up.
 const POST_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
+/// What an earlier process has posted is posted again once this one has run for so long: the profile
+/// may have been put back, to before it took a receipt that nobody gives again. Commands that only
+/// send something do not run for so long.
+const POST_AGAIN_AFTER_START: Duration = Duration::from_secs(30);
+
 /// Waiting messages, in the order in which they were queued.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queues: BTreeMap<Username, Queue>,
+    /// When what an earlier process has posted is posted again, by the timer's clock.
+    post_again_at: Option<Timestamp>,
 }
 
 /// What waits for one contact.
@@ -56,8 +63,10 @@ impl Queue {
 
 impl Outbox {
     /// Takes over what was stored.
-    pub(super) fn new(messages: Vec<OutboxMessage>) -> Self {
+    pub(super) fn new(messages: Vec<OutboxMessage>, now: Timestamp) -> Self {
         let mut outbox = Self::default();
+        let has_posted = messages.iter().any(|message| message.posted.is_some());
+        outbox.post_again_at = has_posted.then(|| now + POST_AGAIN_AFTER_START);
         for message in messages {
             outbox.push(message);
         }
@@ -76,6 +85,19 @@ impl Outbox {
         queue.reach = queue.messages.len();
         if queue.messages.is_empty() {
             self.queues.remove(contact);
+        }
+    }
+
+    /// When [`Outbox::handle_timeout`] has something to do.
+    pub(super) const fn poll_timeout(&self) -> Option<Timestamp> {
+        self.post_again_at
+    }
+
+    /// Has what an earlier process posted posted again, when that is due.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.post_again_at.take_if(|at| *at <= now).is_some() {
+            let messages = self.queues.values_mut().flat_map(|queue| &mut queue.messages);
+            messages.for_each(|message| message.posted = None);
         }
     }
 
@@ -281,7 +303,7 @@ mod tests {
             posted: None,
             state: MessageState::Queued,
         };
-        Outbox::new((1..=messages).map(message).collect())
+        Outbox::new((1..=messages).map(message).collect(), Timestamp::default())
     }
 
     fn take_all(outbox: &mut Outbox, link: LinkId) -> Vec<u64> {
@@ -387,6 +409,25 @@ mod tests {
         assert!(outbox.unposted(&bob(), 0, DATE + POST_AGAIN / 2).is_none());
         assert!(outbox.unposted(&bob(), 0, DATE + POST_AGAIN).is_some());
         assert!(outbox.unposted(&bob(), 0, DATE - POST_AGAIN).is_some(), "the clock was put back");
+    }
+
+    #[test]
+    fn what_an_earlier_process_posted_is_posted_again_once() {
+        let (mut outbox, session, start) = (outbox(1), SessionId([5; 16]), DATE);
+        seal(&mut outbox, session);
+        assert_eq!(outbox.poll_timeout(), None, "nothing was posted before");
+        let message = outbox.next(&bob(), LinkId(1)).unwrap();
+        message.posted = Some(DATE);
+        let mut outbox = Outbox::new(vec![message.clone()], start);
+        let due = start + POST_AGAIN_AFTER_START;
+        assert_eq!(outbox.poll_timeout(), Some(due));
+        outbox.handle_timeout(due - Duration::from_millis(1));
+        assert!(outbox.unposted(&bob(), 0, DATE).is_none());
+        outbox.handle_timeout(due);
+        assert!(outbox.unposted(&bob(), 0, DATE).is_some());
+        outbox.posted(&bob(), &[(id(1), session)], DATE);
+        outbox.handle_timeout(due + POST_AGAIN_AFTER_START);
+        assert!(outbox.unposted(&bob(), 0, DATE).is_none() && outbox.poll_timeout().is_none());
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::time::Duration;
 
     use parlor_common::device_list::SignedDeviceList;
@@ -289,8 +290,8 @@ mod tests {
         let (mut world, alice, bob) = World::friends();
         let second = add_device(&mut world, bob, 4);
         world.events(bob);
-        for _ in 0..10 {
-            world.call::<Done>(alice, &post("x"));
+        for number in 0..10 {
+            world.call::<Done>(alice, &post([number]));
         }
         assert_eq!(world.events(bob), [Event::Envelopes {}]);
         assert_eq!((world.events(second), world.events(alice)), (vec![], vec![]));
@@ -388,7 +389,7 @@ mod tests {
     fn a_group_is_as_large_as_what_one_reply_gives_or_one_long_envelope() {
         let (mut world, alice, bob) = World::friends();
         let half = MAX_ENVELOPE_BYTES_AT_ONCE / 2;
-        let large = [vec![vec![0; half]; 2], vec![vec![0; MAX_ENVELOPE]]];
+        let large = [vec![vec![0; half], vec![1; half]], vec![vec![0; MAX_ENVELOPE]]];
         for envelopes in large {
             world.call::<Done>(alice, &group(envelopes));
         }
@@ -410,7 +411,7 @@ mod tests {
 
     #[test]
     fn of_a_group_for_which_there_is_no_room_nothing_is_taken() {
-        let one = vec![vec![1]; 3];
+        let some = |numbers: Range<u8>| group(numbers.map(|number| vec![number]).collect());
         let limits = [
             Limits { mailbox_messages: 5, ..Limits::default() },
             Limits { mailbox_messages_per_sender: 5, ..Limits::default() },
@@ -418,11 +419,11 @@ mod tests {
         ];
         for limits in limits {
             let (mut world, alice, bob) = friends_limited(limits);
-            world.call::<Done>(alice, &group(one.clone()));
-            let code = world.refused(alice, &group(one.clone()));
+            world.call::<Done>(alice, &some(0..3));
+            let code = world.refused(alice, &some(3..6));
             assert!(matches!(code, ErrorCode::MailboxFull | ErrorCode::TooFast));
             assert_eq!(bytes(&mut world, bob).len(), 3);
-            world.call::<Done>(alice, &group(one[..2].to_vec()));
+            world.call::<Done>(alice, &some(3..5));
             assert_eq!(waiting(&mut world, "bob"), Waiting { messages: 5, bytes: 5 });
         }
     }
@@ -464,13 +465,13 @@ mod tests {
         assert_eq!((refused.code, refused.until), (ErrorCode::MailboxFull, None));
         assert!(refused.message.contains("full"));
         ack(&mut world, bob, &[1, 2, 3]);
-        let half = vec![1; 400 * 1024];
-        world.call::<Done>(alice, &post(half.clone()));
-        world.call::<Done>(alice, &post(half.clone()));
-        assert_eq!(world.refused(alice, &post(half.clone())), ErrorCode::MailboxFull);
+        let half = |number| post(vec![number; 400 * 1024]);
+        world.call::<Done>(alice, &half(1));
+        world.call::<Done>(alice, &half(2));
+        assert_eq!(world.refused(alice, &half(3)), ErrorCode::MailboxFull);
         world.call::<Done>(alice, &post("small"));
         ack(&mut world, bob, &[4]);
-        world.call::<Done>(alice, &post(half));
+        world.call::<Done>(alice, &half(3));
         assert_eq!(waiting(&mut world, "bob").messages, 3);
     }
 
@@ -485,20 +486,17 @@ mod tests {
         let carol = world.register("carol", 3);
         world.ask(carol, ("carol", 3), "bob");
         world.accept(bob, ("bob", 2), "carol");
-        for _ in 0..2 {
-            world.call::<Done>(alice, &post("x"));
-        }
-        let refused = world.try_call::<Done>(alice, &post("x")).unwrap_err();
+        world.call::<Done>(alice, &post("x"));
+        world.call::<Done>(alice, &post("y"));
+        let refused = world.try_call::<Done>(alice, &post("z")).unwrap_err();
         assert_eq!(refused.code, ErrorCode::MailboxFull);
         assert!(refused.message.contains("from you"));
-        let half = vec![1; 448 * 1024];
-        world.call::<Done>(carol, &post(half.clone()));
+        world.call::<Done>(carol, &half_a_mib(1));
         ack(&mut world, bob, &[1, 2]);
-        for _ in 0..2 {
-            world.call::<Done>(alice, &post(half.clone()));
-        }
+        world.call::<Done>(alice, &half_a_mib(2));
+        world.call::<Done>(alice, &half_a_mib(3));
         ack(&mut world, bob, &[4]);
-        world.call::<Done>(alice, &post(vec![1; 448 * 1024]));
+        world.call::<Done>(alice, &half_a_mib(4));
         ack(&mut world, bob, &[5]);
         assert_eq!(world.rows("mailboxes"), 2);
     }
@@ -507,12 +505,39 @@ mod tests {
     fn a_sender_s_bytes_in_a_mailbox_are_counted_too() {
         let limits = Limits { mailbox_mib_per_sender: 1, ..Limits::default() };
         let (mut world, alice, bob) = friends_limited(limits);
-        for _ in 0..2 {
-            world.call::<Done>(alice, &post(vec![1; 448 * 1024]));
-        }
-        assert_eq!(world.refused(alice, &post(vec![1; 448 * 1024])), ErrorCode::MailboxFull);
+        world.call::<Done>(alice, &half_a_mib(1));
+        world.call::<Done>(alice, &half_a_mib(2));
+        assert_eq!(world.refused(alice, &half_a_mib(3)), ErrorCode::MailboxFull);
         ack(&mut world, bob, &[1]);
-        world.call::<Done>(alice, &post(vec![1; 448 * 1024]));
+        world.call::<Done>(alice, &half_a_mib(3));
+    }
+
+    /// A little less than that.
+    fn half_a_mib(number: u8) -> Request {
+        post(vec![number; 448 * 1024])
+    }
+
+    #[test]
+    fn what_waits_already_is_not_held_again_and_takes_no_room() {
+        let limits = Limits { mailbox_messages: 3, ..Limits::default() };
+        let (mut world, alice, bob) = friends_limited(limits);
+        let both = group(vec![b"one".to_vec(), b"two".to_vec()]);
+        for _ in 0..3 {
+            world.call::<Done>(alice, &both);
+        }
+        world.call::<Done>(alice, &group(vec![b"three".to_vec(), b"two".to_vec()]));
+        assert_eq!(world.refused(alice, &post("four")), ErrorCode::MailboxFull);
+        assert_eq!(bytes(&mut world, bob), [b"one".as_slice(), b"two", b"three"]);
+        ack(&mut world, bob, &[1]);
+        // It is gone, and the sender does not know.
+        world.call::<Done>(alice, &group(vec![b"one".to_vec(); 2]));
+        assert_eq!(bytes(&mut world, bob), [b"two".as_slice(), b"three", b"one"]);
+        let second = add_device(&mut world, bob, 4);
+        ack(&mut world, bob, &[2]);
+        let device = id(4);
+        let envelopes = vec![Blob(b"three".to_vec())];
+        world.call::<Done>(alice, &Request::EnvelopePost { name: name("bob"), device, envelopes });
+        assert_eq!(bytes(&mut world, second), [b"three"], "each device has its own");
     }
 
     #[test]
@@ -529,16 +554,16 @@ mod tests {
         // The other has a day of its own, and after this one there is another.
         world.call::<Done>(bob, &to("alice", 1));
         world.wait(DAY);
-        world.call::<Done>(alice, &post(vec![1; 448 * 1024]));
-        world.call::<Done>(alice, &post(vec![1; 448 * 1024]));
+        world.call::<Done>(alice, &half_a_mib(1));
+        world.call::<Done>(alice, &half_a_mib(2));
         world.wait(DAY);
         let limits = Limits { mailbox_mib_per_day: 1, ..Limits::default() };
         let mut world = world.restart(|params| ServerParams { limits, ..params });
         let alice = world.connect(1);
         for _ in 0..2 {
-            world.call::<Done>(alice, &post(vec![1; 448 * 1024]));
+            world.call::<Done>(alice, &half_a_mib(1));
         }
-        assert_eq!(world.refused(alice, &post(vec![1; 448 * 1024])), ErrorCode::TooFast);
+        assert_eq!(world.refused(alice, &half_a_mib(1)), ErrorCode::TooFast, "it costs anyhow");
         world.call::<Done>(alice, &post("small"));
     }
 

@@ -3,6 +3,9 @@
 //! Who sent one is not kept. What the senders together and each alone have in a mailbox is counted
 //! in the table `mailboxes`, by triggers, whatever it is that an envelope goes by.
 //!
+//! An envelope that waits already is not held a second time: a sender who does not know what became
+//! of it posts it again, and takes no room with that.
+//!
 //! # What is left of an envelope that was erased
 //!
 //! Its row is overwritten where it stood (`secure_delete`), its older form in the write-ahead log
@@ -22,6 +25,7 @@ use parlor_common::wire::rendezvous::{
     MAX_ENVELOPE_BYTES_AT_ONCE, MAX_ENVELOPES_AT_ONCE, WaitingEnvelope,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use sha2::{Digest, Sha256};
 
 use super::accounts::{AccountId, device_keys, find};
 use super::day::{DAY, Day};
@@ -72,7 +76,8 @@ fn post(db: &Connection, posted: &EnvelopesPosted) -> Result<Posting, QueryError
         return Ok(Posting::Blocked);
     }
     let Some(device) = device_of(db, to.id, &posted.device)? else { return Ok(Posting::NoDevice) };
-    if let Some(full) = fullness(db, to.id, posted)? {
+    let new = not_held(db, &device, posted)?;
+    if let Some(full) = fullness(db, to.id, posted, &new)? {
         return Ok(full);
     }
     if let Some(until) = charge(db, from.id, posted)? {
@@ -82,7 +87,7 @@ fn post(db: &Connection, posted: &EnvelopesPosted) -> Result<Posting, QueryError
     if blocks::has(db, to.id, from.id)? {
         return Ok(Posting::Dropped);
     }
-    insert(db, to.id, &device, posted)?;
+    insert(db, to.id, &device, posted, &new)?;
     Ok(Posting::Held(device))
 }
 
@@ -94,14 +99,36 @@ fn device_of(
     Ok(device_keys(db, account)?.into_iter().find(|key| DeviceId::of(key) == *device))
 }
 
+/// An envelope that was posted, and its SHA-256.
+type New<'a> = (&'a [u8], [u8; 32]);
+
+/// Those that do not wait for the device already.
+fn not_held<'a>(
+    db: &Connection,
+    device: &DeviceKey,
+    posted: &'a EnvelopesPosted,
+) -> Result<Vec<New<'a>>, QueryError> {
+    let sql = "SELECT 1 FROM envelopes WHERE device = ?1 AND digest = ?2";
+    let mut held = db.prepare_cached(sql)?;
+    let mut new = Vec::new();
+    for envelope in &posted.envelopes {
+        let digest: [u8; 32] = Sha256::digest(envelope).into();
+        if !held.exists(params![device.as_bytes(), digest])? {
+            new.push((envelope.as_slice(), digest));
+        }
+    }
+    Ok(new)
+}
+
 /// Why a mailbox takes no more, if it does not.
 fn fullness(
     db: &Connection,
     account: AccountId,
     posted: &EnvelopesPosted,
+    new: &[New<'_>],
 ) -> Result<Option<Posting>, QueryError> {
     let limits = &posted.limits;
-    let more = more(posted);
+    let more = sum(new.iter().map(|(envelope, _)| *envelope));
     let takes = |held: Waiting, messages: u32, bytes: u64| {
         held.messages.saturating_add(more.messages) <= u64::from(messages)
             && held.bytes.saturating_add(more.bytes) <= bytes
@@ -114,11 +141,12 @@ fn fullness(
     Ok((!takes).then_some(Posting::ShareFull))
 }
 
-/// How much is posted.
-fn more(posted: &EnvelopesPosted) -> Waiting {
-    let number = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-    let bytes = posted.envelopes.iter().map(|envelope| number(envelope.len())).sum();
-    Waiting { messages: number(posted.envelopes.len()), bytes }
+/// How many these are, and how much.
+fn sum<'a>(envelopes: impl Iterator<Item = &'a [u8]>) -> Waiting {
+    envelopes.fold(Waiting::default(), |sum, envelope| Waiting {
+        messages: sum.messages + 1,
+        bytes: sum.bytes.saturating_add(u64::try_from(envelope.len()).unwrap_or(u64::MAX)),
+    })
 }
 
 /// What waits for an account, of all senders.
@@ -139,7 +167,7 @@ fn load_waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     Ok(Waiting { messages: loaded(row.get(0)?), bytes: loaded(row.get(1)?) })
 }
 
-/// Counts what a sender posts; or says until when it may post nothing more.
+/// Counts what a sender posts, held already or not; or says until when it may post nothing more.
 fn charge(
     db: &Connection,
     sender: AccountId,
@@ -147,7 +175,7 @@ fn charge(
 ) -> Result<Option<Timestamp>, QueryError> {
     let MailboxLimits { posts_per_day, bytes_per_day, .. } = posted.limits;
     let (posts, bytes) = posted_today(db, sender)?;
-    let more = more(posted);
+    let more = sum(posted.envelopes.iter().map(Vec::as_slice));
     let posts = posts.charge_by(posted.at, more.messages, posts_per_day.into());
     let bytes = bytes.charge_by(posted.at, more.bytes, bytes_per_day);
     match (posts, bytes) {
@@ -187,15 +215,17 @@ fn insert(
     account: AccountId,
     device: &DeviceKey,
     posted: &EnvelopesPosted,
+    new: &[New<'_>],
 ) -> Result<(), QueryError> {
+    // One may stand in a group twice.
     let mut statement = db.prepare_cached(
-        "INSERT INTO envelopes (account, device, share, posted_at, envelope)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR IGNORE INTO envelopes (account, device, share, posted_at, envelope, digest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     let hour = hour(posted.at);
     let (device, share) = (device.as_bytes(), posted.share.0);
-    for envelope in &posted.envelopes {
-        statement.execute(params![account.0, device, share, hour, envelope])?;
+    for (envelope, digest) in new {
+        statement.execute(params![account.0, device, share, hour, envelope, digest])?;
     }
     Ok(())
 }

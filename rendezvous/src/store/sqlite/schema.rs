@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use thiserror::Error;
 
 /// Each migration brings a database from the version of its index to the next. Only ever append.
-const MIGRATIONS: &[&str] = &[FIRST, PREKEYS, ABUSE, MAILBOXES];
+const MIGRATIONS: &[&str] = &[FIRST, PREKEYS, ABUSE, MAILBOXES, DIGESTS];
 
 const FIRST: &str = "
     CREATE TABLE accounts (
@@ -234,6 +234,12 @@ const MAILBOXES: &str = "
         posts    INTEGER NOT NULL,
         bytes    INTEGER NOT NULL
     ) STRICT;
+";
+
+/// An envelope that waits is held once.
+const DIGESTS: &str = "
+    ALTER TABLE envelopes ADD COLUMN digest BLOB; -- SHA-256; none of what was posted before
+    CREATE UNIQUE INDEX envelopes_once ON envelopes (device, digest);
 ";
 
 /// A database could not be brought to this version.
