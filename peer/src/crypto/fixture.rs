@@ -96,6 +96,17 @@ pub(super) fn sessions() -> (Session, Session) {
     (Session::decode(&FIRST.alice).unwrap(), Session::decode(&FIRST.bob).unwrap())
 }
 
+/// Alice's and Bob's sides of one of several sessions: she has sealed its first message, which he
+/// has opened.
+pub(crate) fn greeted(number: u64) -> (Session, Session) {
+    let rng = &mut StdRng::seed_from_u64(number);
+    let mut alice = initiate(&ALICE.local, BOB.party(), &BOB.bundle(false), rng).unwrap();
+    let envelope = alice.seal(b"first", TIMER, rng).unwrap();
+    let mut bob = accept(&BOB.local, &BOB.signed, None, envelope.header()).unwrap().session;
+    bob.open(&envelope, None, DATE).unwrap();
+    (alice, bob)
+}
+
 /// Alice's and Bob's sides, after a message each way.
 pub(crate) fn acquainted() -> (Session, Session) {
     let (mut alice, mut bob) = sessions();

@@ -192,7 +192,7 @@ pub struct StoredSession {
     pub device: DeviceId,
     /// The session.
     pub id: SessionId,
-    /// Grows with each use that makes it the session to send on: the highest is.
+    /// When it was made, or a message was last opened on it, as a count.
     pub used: u64,
     /// When a message was last opened on it, or it was made.
     pub opened_at: Timestamp,

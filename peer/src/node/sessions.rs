@@ -45,10 +45,17 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Kept {
     session: Session,
-    /// 0 until a message was opened on it; then when that last was, as a count.
+    /// When it was made, or a message was last opened on it, as a count.
     used: u64,
     /// When a message was last opened on it, or it was made, by the machine's date.
     opened_at: Timestamp,
+}
+
+impl Kept {
+    /// When a message was last opened on it, as a count; 0 until then.
+    fn heard(&self) -> u64 {
+        if self.session.has_heard() { self.used } else { 0 }
+    }
 }
 
 /// What was sealed.
@@ -106,18 +113,18 @@ impl Sessions {
         date: Timestamp,
     ) -> Option<SessionId> {
         let id = session.id();
-        self.uses += u64::from(session.has_heard());
-        let used = if session.has_heard() { self.uses } else { 0 };
+        self.uses += 1;
         let kept = self.by_device.entry(device).or_default();
-        kept.push(Kept { session, used, opened_at: date });
+        kept.push(Kept { session, used: self.uses, opened_at: date });
         self.dirty.insert((device, id));
         self.look_ahead((device, id));
         let kept = self.by_device.entry(device).or_default();
         if kept.len() <= MAX_SESSIONS {
             return None;
         }
-        let oldest = kept.iter().enumerate().filter(|(_, kept)| kept.session.id() != id);
-        let (place, _) = oldest.min_by_key(|(_, kept)| kept.used)?;
+        // Never one that was just made, though nothing was opened on it yet: the other side may have
+        // made one at the same moment, and seals on the one that comes to it.
+        let (place, _) = kept.iter().enumerate().min_by_key(|(_, kept)| kept.used)?;
         let gone = kept.remove(place).session.id();
         self.forget((device, gone));
         Some(gone)
@@ -226,7 +233,7 @@ impl Sessions {
     fn best(&self, device: DeviceId) -> Option<&Kept> {
         self.by_device.get(&device)?.iter().max_by(|a, b| {
             let transcripts = || b.session.transcript().cmp(a.session.transcript());
-            a.used.cmp(&b.used).then_with(transcripts)
+            a.heard().cmp(&b.heard()).then_with(transcripts)
         })
     }
 
@@ -312,7 +319,29 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::crypto::fixture::acquainted;
+    use crate::crypto::fixture::{acquainted, greeted};
+
+    /// Of two who start sessions with each other at the same moment, each seals on the other's: it
+    /// must not have gone for the one that came.
+    #[test]
+    fn of_six_sessions_the_one_goes_that_was_made_or_used_longest_ago() {
+        let (mut sessions, device) = (Sessions::default(), DeviceId([8; 16]));
+        let mut ids = Vec::new();
+        let mut keep = |session: Session| {
+            ids.push(session.id());
+            sessions.insert(device, session, Timestamp::default())
+        };
+        for number in 0..5 {
+            assert_eq!(keep(greeted(number).1), None);
+        }
+        let (own, _) = greeted(5);
+        let made = own.id();
+        let gone = [keep(own), keep(greeted(6).1), keep(greeted(7).1)];
+        assert_eq!(gone.map(Option::unwrap), ids[..3]);
+        assert!(sessions.contains(device, made));
+        let best = sessions.best(device).unwrap().session.id();
+        assert_eq!(best, ids[7], "nothing was opened on the own one");
+    }
 
     #[test]
     fn a_step_is_made_ready_once_however_much_is_sealed_meanwhile() {

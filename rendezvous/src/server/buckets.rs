@@ -258,13 +258,14 @@ mod tests {
         let limits = Limits { posts_at_once, posts_per_minute, ..Limits::default() };
         let mut world = World::friends().0.restart(|params| ServerParams { limits, ..params });
         let alice = world.connect(1);
-        is_let_through_twice(&mut world, alice, &post());
+        is_let_through_twice(&mut world, alice, &post(1));
     }
 
     /// To bob's device.
-    fn post() -> Request {
+    fn post(number: u64) -> Request {
         let device = DeviceId::of(&secret(2).public());
-        Request::EnvelopePost { name: name("bob"), device, envelopes: vec![vec![1; 800].into()] }
+        let envelope = number.to_be_bytes().repeat(100);
+        Request::EnvelopePost { name: name("bob"), device, envelopes: vec![envelope.into()] }
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
         let (mut world, alice, bob) = World::friends();
         for round in 0..4 {
             for sent in 0..1_000 {
-                let reply = world.try_call::<Value>(alice, &post());
+                let reply = world.try_call::<Value>(alice, &post(sent));
                 assert!(reply.is_ok(), "{round} {sent}: {reply:?}");
             }
             let ids: Vec<u64> = (round * 1_000 + 1..=round * 1_000 + 1_000).collect();
@@ -376,7 +377,7 @@ mod tests {
                 Request::PrekeysCount {},
                 Request::PathOffer { name: name("bob"), offer: offer(&world) },
                 Request::EnvelopeGet { after: 0 },
-                post(),
+                post(1),
             ] {
                 let reply = world.try_call::<Value>(alice, &request);
                 assert!(reply.is_ok(), "{request:?}: {reply:?}");

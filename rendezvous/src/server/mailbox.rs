@@ -600,8 +600,8 @@ mod tests {
             numbers.push(part.into_iter().map(|(_, envelope)| envelope[0]).collect::<Vec<_>>());
         }
         assert_eq!(numbers, [vec![1], vec![2, 3], vec![4], vec![5], vec![6]]);
-        for _ in 0..=MAX_ENVELOPES_AT_ONCE {
-            world.call::<Done>(alice, &post("x"));
+        for number in 0..=MAX_ENVELOPES_AT_ONCE {
+            world.call::<Done>(alice, &post(number.to_be_bytes()));
         }
         assert_eq!(get(&mut world, bob, after).len(), MAX_ENVELOPES_AT_ONCE);
     }
