@@ -66,9 +66,9 @@ fn much_for_a_profile_that_was_put_back_arrives_without_a_storm_of_links() {
     }
 }
 
-#[test]
-fn what_a_rendezvous_has_lost_is_left_there_again() {
-    let mut world = friends(901);
+/// Bob is away, alice has left a message for him, and the rendezvous has lost it.
+fn the_rendezvous_has_lost_a_message(seed: u64) -> World {
+    let mut world = friends(seed);
     world.stop("bob");
     world.run_until_quiet();
     let copy = world.copy_rendezvous();
@@ -76,12 +76,45 @@ fn what_a_rendezvous_has_lost_is_left_there_again() {
     world.run_for(Duration::from_secs(2));
     world.put_rendezvous_back(&copy);
     world.start_server();
-    take_turns(&mut world);
-    assert_eq!(world.stored_texts("bob", "alice"), ["hello"], "nobody knows that it is lost");
-    world.run_for(Duration::from_secs(24 * 3600));
+    assert_eq!(world.waiting_envelopes("bob"), 0);
+    world
+}
+
+#[test]
+fn what_a_rendezvous_has_lost_is_left_there_again_after_a_start() {
+    let mut world = the_rendezvous_has_lost_a_message(901);
     take_turns(&mut world);
     assert_eq!(world.stored_texts("bob", "alice"), ["hello", "while you were out"]);
     assert_eq!(world.undelivered("alice", "bob"), 0);
+}
+
+#[test]
+fn what_a_rendezvous_has_lost_is_left_there_again_after_a_day() {
+    let mut world = the_rendezvous_has_lost_a_message(902);
+    world.run_for(Duration::from_secs(23 * 3600));
+    assert_eq!(world.waiting_envelopes("bob"), 0, "nobody knows that it is lost");
+    world.run_for(Duration::from_secs(2 * 3600));
+    assert_eq!(world.waiting_envelopes("bob"), 1);
+    take_turns(&mut world);
+    assert_eq!(world.stored_texts("bob", "alice"), ["hello", "while you were out"]);
+}
+
+/// The power fails just after alice has read a receipt: nobody gives it to her again.
+#[test]
+fn a_receipt_that_was_lost_with_the_last_moments_of_a_profile_comes_again() {
+    let mut world = bob_comes_to_a_message(903);
+    world.run_for(Duration::from_secs(10));
+    world.stop("bob");
+    world.start("alice");
+    let copy = world.copy("alice");
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.undelivered("alice", "bob"), 0);
+    world.restore("alice", &copy);
+    assert_eq!(world.undelivered("alice", "bob"), 1);
+    world.run_for(Duration::from_secs(60));
+    take_turns(&mut world);
+    assert_eq!(world.undelivered("alice", "bob"), 0);
+    assert_eq!(world.stored_texts("bob", "alice"), ["hello", "while you were out"]);
 }
 
 #[test]

@@ -29,8 +29,9 @@ use crate::node::work::WorkDone;
 use crate::node::{Node, StartError};
 use crate::store::{CommitError, ReadError, Store};
 
-/// A turn takes at most this many inputs, so that a flood does not keep its answers waiting.
-const MAX_INPUTS: usize = 2048;
+/// A turn takes at most this many inputs of each kind, so that a flood does not keep its answers
+/// waiting: as many as messages may be on their way to a contact.
+const MAX_OF_EACH: usize = 512;
 
 /// Why an engine did not start, or ended by itself.
 #[derive(Debug, Error)]
@@ -143,6 +144,13 @@ enum Wake {
     Stop,
 }
 
+/// Whether more waits than a turn takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rest {
+    None,
+    Some,
+}
+
 /// What a front end was told.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Told {
@@ -163,21 +171,25 @@ impl Driver {
                 Wake::StoreTimeout => {}
                 // What was wanted before the end is done before it.
                 Wake::Stop => {
-                    self.take_all(now);
+                    while self.take_all(now) == Rest::Some {}
                     self.turn(now)?;
                     self.transmit();
                     return self.end().await;
                 }
             }
-            self.take_all(now);
+            let mut rest = self.take_all(now);
             if self.turn(now)? == Told::Message {
                 // Its answer is ready at once, where a program gives it: it leaves with the receipt.
                 tokio::task::yield_now().await;
-                self.take_all(now);
+                rest = self.take_all(now);
                 self.turn(now)?;
             }
             self.transmit();
             self.store.handle_timeout(now.timer)?;
+            if rest == Rest::Some {
+                // What was transmitted leaves before the next turn: the links have this thread, too.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -195,21 +207,23 @@ impl Driver {
         }
     }
 
-    /// Takes what else waits already.
-    fn take_all(&mut self, now: Now) {
-        let rng = &mut os_rng();
-        for _ in 0..MAX_INPUTS {
-            let input = if let Ok((token, intent)) = self.intents.try_recv() {
-                Input::Intent(token, intent)
-            } else if let Ok(done) = self.worked.try_recv() {
-                Input::Work(done)
-            } else if let Some(input) = self.net.try_next() {
-                Input::Net(input)
-            } else {
-                return;
-            };
-            self.node.handle(input, now, rng);
+    /// Takes what else waits already: of each kind in turns, so that none waits for another.
+    fn take_all(&mut self, now: Now) -> Rest {
+        for _ in 0..MAX_OF_EACH {
+            let intent = self.intents.try_recv().ok();
+            let inputs = [
+                intent.map(|(token, intent)| Input::Intent(token, intent)),
+                self.worked.try_recv().ok().map(Input::Work),
+                self.net.try_next().map(Input::Net),
+            ];
+            if inputs.iter().all(Option::is_none) {
+                return Rest::None;
+            }
+            for input in inputs.into_iter().flatten() {
+                self.node.handle(input, now, &mut os_rng());
+            }
         }
+        Rest::Some
     }
 
     /// Saves what the node wants saved, and tells what was. What it orders may leave from then on.

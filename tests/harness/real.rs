@@ -130,6 +130,14 @@ impl Real {
         find(self.told(who)).unwrap()
     }
 
+    /// Wants much of a peer at once, and waits for nothing.
+    pub fn wants(&mut self, who: &str, intents: impl IntoIterator<Item = Intent>) {
+        let (engine, _) = self.peers.get_mut(who).unwrap().running.as_mut().unwrap();
+        for intent in intents {
+            engine.intend(intent);
+        }
+    }
+
     /// Registers somebody at a server; nobody there yet need answer.
     pub fn try_register(&mut self, name: &str, server: &ServerAddress) -> Result<(), ConnectError> {
         let home = Home::new(self.folder.path().join(name));

@@ -74,7 +74,7 @@ impl Play {
         }
         self.model.note(&self.world, || "- all is mended".to_owned());
         self.mend(scenario)?;
-        if scenario.apart { self.settle_apart(scenario) } else { self.settle() }?;
+        if scenario.apart { self.settle_apart() } else { self.settle() }?;
         self.model.check_end(&self.world)
     }
 
@@ -248,37 +248,19 @@ const SHIFTS: u32 = 8;
 const SHIFT: Duration = Duration::from_secs(70);
 
 impl Play {
-    /// Waits until nothing waits, while one after the other is up. What a rendezvous has lost that
-    /// was put back is posted again after a day: nobody can know it before.
-    fn settle_apart(&mut self, scenario: &Scenario) -> Result<(), Violation> {
-        let has_lost = scenario.steps.contains(&Step::PutServerBack);
-        if self.take_turns()? {
-            return Ok(());
-        }
-        if has_lost {
-            self.wait(days_of(1))?;
-            if self.take_turns()? {
-                return Ok(());
-            }
-        }
-        let minutes = SHIFT.as_secs() * u64::from(SHIFTS) / 60;
-        Err(Violation::StillWaiting { waiting: self.model.waiting(&mut self.world), minutes })
-    }
-}
-
-impl Play {
-    /// One after the other is up, until nothing waits. Returns whether it came to that.
-    fn take_turns(&mut self) -> Result<bool, Violation> {
+    /// Waits until nothing waits, while one after the other is up.
+    fn settle_apart(&mut self) -> Result<(), Violation> {
         for _ in 0..SHIFTS {
             for home in self.model.homes() {
                 self.alone(home)?;
                 self.wait(SHIFT)?;
             }
             if self.model.waiting(&mut self.world) == 0 {
-                return Ok(true);
+                return Ok(());
             }
         }
-        Ok(false)
+        let minutes = SHIFT.as_secs() * u64::from(SHIFTS) / 60;
+        Err(Violation::StillWaiting { waiting: self.model.waiting(&mut self.world), minutes })
     }
 }
 

@@ -25,7 +25,8 @@ const GROUP_TIME: Duration = Duration::from_millis(10);
 /// A group of this size goes at once, in bytes.
 const FULL_GROUP: usize = 2 * 1024 * 1024;
 
-/// A commit waits for the database while so much has not got there, in bytes.
+/// A commit waits for the database while so much has not got there, in bytes, and as much is on its
+/// way there.
 const MAX_PENDING: usize = 16 * 1024 * 1024;
 
 /// How long after a commit the journal is written to the disk: 100 ms, with the work itself.
@@ -46,6 +47,8 @@ pub(super) struct Backlog {
     journal: Option<Journal>,
     worker: Worker,
     pending: Group,
+    /// Whether the database has refused the last group.
+    is_refused: bool,
     /// The number of the last commit.
     last: u64,
     grouping: Timer,
@@ -144,6 +147,7 @@ impl Backlog {
             journal,
             worker,
             pending: Group::default(),
+            is_refused: false,
             last,
             grouping: Timer::Idle,
             syncing: Timer::Idle,
@@ -161,7 +165,7 @@ impl Backlog {
         own: AccountKey,
     ) -> Result<(), CommitError> {
         if self.pending.size() >= MAX_PENDING {
-            self.flush(own)?;
+            self.make_room(own)?;
         } else if self.pending.size() >= FULL_GROUP {
             self.look()?;
         }
@@ -177,6 +181,16 @@ impl Backlog {
         if self.pending.size() >= FULL_GROUP && !self.worker.is_busy() {
             self.start(own, None, Index::Not, None);
         }
+        Ok(())
+    }
+
+    /// Waits until the database takes what waits: or until it has, where it has refused the last.
+    fn make_room(&mut self, own: AccountKey) -> Result<(), CommitError> {
+        self.wait()?;
+        if self.is_refused {
+            return self.flush(own);
+        }
+        self.start(own, None, Index::Not, None);
         Ok(())
     }
 
@@ -287,6 +301,7 @@ impl Backlog {
         if let Some(progress) = indexed {
             self.indexing.indexed(self.looked, progress);
         }
+        self.is_refused = left.is_some();
         if let Some(mut left) = left {
             left.append(std::mem::take(&mut self.pending));
             self.pending = left;

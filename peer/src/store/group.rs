@@ -107,7 +107,7 @@ pub(super) fn size(change: &Change) -> usize {
 /// Something to write.
 #[derive(Debug)]
 pub(super) enum Write<'a> {
-    Change(&'a Change),
+    Change(&'a Change, Option<i64>),
     /// Something later stands for it.
     Nothing,
     Printed(Vec<i64>),
@@ -118,7 +118,16 @@ pub(super) enum Write<'a> {
         row: Option<i64>,
         printed: Printed,
     },
-    State(MessageId, MessageState, Option<Carrier>),
+    State(Reached),
+}
+
+/// How far a message has come.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) id: MessageId,
+    pub(super) row: Option<i64>,
+    pub(super) state: MessageState,
+    pub(super) carrier: Option<Carrier>,
 }
 
 /// Whether a `listen` has printed a message.
@@ -178,10 +187,13 @@ impl<'a> Writes<'a> {
                 } else {
                     let later = self.sealed.insert(*id, self.list.len());
                     self.drop_write(later);
-                    self.list.push(Write::Change(change));
+                    self.list.push(Write::Change(change, *row));
                 }
             }
-            Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier),
+            Change::SetMessageState(id, state, carrier) => {
+                let (id, row, state, carrier) = (*id, *row, *state, *carrier);
+                self.set_state(Reached { id, row, state, carrier });
+            }
             Change::Receive(message) => {
                 self.received.extend(row.map(|row| (row, self.list.len())));
                 let printed = Printed::NotYet;
@@ -191,14 +203,14 @@ impl<'a> Writes<'a> {
             Change::PutSession(session) => {
                 let later = self.sessions.insert((session.device, session.id), self.list.len());
                 self.drop_write(later);
-                self.list.push(Write::Change(change));
+                self.list.push(Write::Change(change, None));
             }
             Change::RemoveSession(device, session) => {
                 let later = self.sessions.remove(&(*device, *session));
                 self.drop_write(later);
-                self.list.push(Write::Change(change));
+                self.list.push(Write::Change(change, None));
             }
-            Change::RememberOpened(_) => self.list.push(Write::Change(change)),
+            Change::RememberOpened(_) => self.list.push(Write::Change(change, None)),
             // Everything else may hang on what is in the tables when it is written.
             Change::AdoptRekeying
             | Change::Edit(..)
@@ -223,7 +235,7 @@ impl<'a> Writes<'a> {
             | Change::TakeBack(_) => {
                 let list = std::mem::take(&mut self.list);
                 *self = Self { list, ..Self::default() };
-                self.list.push(Write::Change(change));
+                self.list.push(Write::Change(change, *row));
             }
         }
     }
@@ -232,25 +244,26 @@ impl<'a> Writes<'a> {
         self.list.get_mut(*self.sent.get(&id)?)
     }
 
-    fn set_state(&mut self, id: MessageId, state: MessageState, carrier: Option<Carrier>) {
-        if !state.waits() {
+    fn set_state(&mut self, reached: Reached) {
+        if !reached.state.waits() {
             // It leaves the outbox.
-            let sealed = self.sealed.remove(&id);
+            let sealed = self.sealed.remove(&reached.id);
             self.drop_write(sealed);
         }
-        let known = match self.sent(id) {
-            Some(Write::Queue(Queued { state, carrier, .. }) | Write::State(_, state, carrier)) => {
-                Some((state, carrier))
-            }
+        let known = match self.sent(reached.id) {
+            Some(
+                Write::Queue(Queued { state, carrier, .. })
+                | Write::State(Reached { state, carrier, .. }),
+            ) => Some((state, carrier)),
             _ => None,
         };
         let Some((known, known_carrier)) = known else {
-            self.sent.insert(id, self.list.len());
-            return self.list.push(Write::State(id, state, carrier));
+            self.sent.insert(reached.id, self.list.len());
+            return self.list.push(Write::State(reached));
         };
-        if rank(state) >= rank(*known) {
-            *known = state;
-            *known_carrier = carrier.or(*known_carrier);
+        if rank(reached.state) >= rank(*known) {
+            *known = reached.state;
+            *known_carrier = reached.carrier.or(*known_carrier);
         }
     }
 

@@ -53,7 +53,7 @@ const MAX_RECORD: usize = 16 * 1024 * 1024;
 /// The buffer is kept from one commit to the next up to this size, in bytes.
 const KEPT_BUFFER: usize = 256 * 1024;
 
-/// A change, and the row that the store has chosen for the message that it brings.
+/// A change, and the row of the message that it brings or is about, where the store knows it.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Entry {
     pub(super) change: Change,

@@ -1,6 +1,6 @@
 //! Which rows are taken and which messages are known, without asking the database for each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use parlor_common::id::{Incarnation, MessageId};
 use parlor_common::identity::AccountKey;
@@ -18,14 +18,16 @@ pub(super) struct Known {
     next_row: i64,
     /// The highest number of a message of each writer and incarnation. What is above is new.
     highest: BTreeMap<(AccountKey, Incarnation), u64>,
+    /// The rows of messages that were queued here and wait.
+    waiting: HashMap<MessageId, i64>,
 }
 
-/// Which row a change needs.
+/// Which row a change is about.
 enum Row {
-    /// None.
+    /// None, or it is not known here.
     None,
-    /// This one, which nobody else gets.
-    Taken(i64),
+    /// This one.
+    Known(i64),
     /// The database must be asked.
     Ask,
 }
@@ -35,17 +37,18 @@ impl Known {
     pub(super) fn of(db: &Connection) -> rusqlite::Result<Self> {
         let sql = "SELECT coalesce(max(id), 0) FROM messages";
         let last: i64 = db.query_one(sql, [], |row| row.get(0))?;
-        Ok(Self { next_row: last.saturating_add(1), highest: BTreeMap::new() })
+        let next_row = last.saturating_add(1);
+        Ok(Self { next_row, highest: BTreeMap::new(), waiting: HashMap::new() })
     }
 
-    /// Gives each message of these changes its row. `None` where the database must be asked: for an
+    /// Gives each new message of these changes a row, and names those of others. `None` where the database must be asked: for an
     /// answer, or because a message may be known.
     pub(super) fn number(&mut self, changes: &[Change]) -> Option<Vec<Option<i64>>> {
         let mut rows = Vec::with_capacity(changes.len());
         for change in changes {
             match self.row(change) {
                 Row::None => rows.push(None),
-                Row::Taken(row) => rows.push(Some(row)),
+                Row::Known(row) => rows.push(Some(row)),
                 Row::Ask => return None,
             }
         }
@@ -59,20 +62,27 @@ impl Known {
             | Change::FindLastReceived(..)
             | Change::FindOpened(_)
             | Change::MarkRead(..) => Row::Ask,
-            Change::QueueMessage(_) => Row::Taken(self.take_row()),
+            Change::QueueMessage(message) => {
+                let row = self.take_row();
+                self.waiting.insert(message.id, row);
+                Row::Known(row)
+            }
             Change::Receive(message) => {
                 if self.is_surely_new(message.account_key, message.id) {
-                    Row::Taken(self.take_row())
+                    Row::Known(self.take_row())
                 } else {
                     Row::Ask
                 }
             }
+            Change::Posted(id, _) | Change::SealMessage(id, _) => self.row_of(id),
+            Change::SetMessageState(id, state, _) if state.waits() => self.row_of(id),
+            Change::SetMessageState(id, ..) | Change::Fail(id, _) | Change::TakeBack(id) => {
+                self.waiting.remove(id).map_or(Row::None, Row::Known)
+            }
             Change::Edit(..)
-            | Change::Fail(..)
             | Change::ForgetEphemeral(_)
             | Change::ForgetRekeying
             | Change::MarkPrinted(_)
-            | Change::Posted(..)
             | Change::PutContact(_)
             | Change::PutOwnDevices(_)
             | Change::PutPrekey(..)
@@ -85,11 +95,12 @@ impl Known {
             | Change::RemovePrekey(_)
             | Change::RemoveSession(..)
             | Change::SawPrekey(..)
-            | Change::SealMessage(..)
-            | Change::SetMessageState(..)
-            | Change::SetOnline(..)
-            | Change::TakeBack(_) => Row::None,
+            | Change::SetOnline(..) => Row::None,
         }
+    }
+
+    fn row_of(&self, id: &MessageId) -> Row {
+        self.waiting.get(id).copied().map_or(Row::None, Row::Known)
     }
 
     /// The next row.

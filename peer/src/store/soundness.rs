@@ -32,6 +32,9 @@ pub fn faults(path: &Path, key: &StoreKey, company: Company) -> Result<Vec<Strin
         faults.extend(words(&open()?, "PRAGMA cipher_integrity_check"));
     }
     faults.extend(words(&open()?, "PRAGMA integrity_check"));
+    let lost = words(&open()?, "PRAGMA foreign_key_check");
+    faults
+        .extend(lost.iter().map(|table| format!("{table}: a row names another that is not there")));
     let reader = Reader { db: open()? };
     faults.extend(reader.identity().err().map(|error| format!("this device's keys: {error}")));
     faults.extend(reader.contacts().err().map(|error| format!("the contacts: {error}")));
@@ -102,6 +105,17 @@ mod tests {
             assert!(!is_sound(&whole[..len]), "{len} bytes");
         }
         assert!(is_sound(&whole));
+    }
+
+    #[test]
+    fn a_row_that_names_one_that_is_not_there_is_a_fault() {
+        let (_folder, path) = database();
+        let store = Store::open(&path, &key(), Durability::Process).unwrap();
+        let sql = "PRAGMA foreign_keys = OFF; DELETE FROM messages WHERE id = 7";
+        store.database.lock().db.execute_batch(sql).unwrap();
+        drop(store);
+        let found = faults(&path, &key(), Company::Shared).unwrap();
+        assert!(found.iter().any(|fault| fault.starts_with("unprinted: a row names")), "{found:?}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
 pub(super) use self::import::Importer;
 use super::columns::{Json, Millis};
-use super::group::{Queued, Write};
+use super::group::{Queued, Reached, Write};
 use crate::node::record::{Change, Contact, EphemeralHash, Identity, Saved, StoredSession};
 
 /// Applies changes, and remembers for the length of one transaction which small numbers stand for
@@ -29,6 +29,8 @@ pub(super) struct Writer<'a> {
     people: BTreeMap<Username, i64>,
     incarnations: BTreeMap<(AccountKey, Incarnation), i64>,
     sessions: BTreeMap<SessionId, i64>,
+    /// Of people and incarnations: the incarnation that follows there, if one does.
+    followers: BTreeMap<(i64, i64), Option<i64>>,
 }
 
 impl<'a> Writer<'a> {
@@ -40,6 +42,7 @@ impl<'a> Writer<'a> {
             people: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            followers: BTreeMap::new(),
         }
     }
 
@@ -51,12 +54,12 @@ impl<'a> Writer<'a> {
     /// Applies what came of many changes.
     pub(super) fn write(&mut self, write: &Write<'_>) -> rusqlite::Result<()> {
         match write {
-            Write::Change(change) => self.apply(change, None).map(drop),
+            Write::Change(change, row) => self.apply(change, *row).map(drop),
             Write::Nothing => Ok(()),
             Write::Printed(rows) => self.mark_printed(rows),
             Write::Queue(queued) => self.queue(queued),
             Write::Receive { message, row, printed } => self.receive_new(message, *row, *printed),
-            Write::State(id, state, carrier) => self.set_state(*id, *state, *carrier),
+            Write::State(reached) => self.set_state(reached),
         }
     }
 
@@ -76,9 +79,12 @@ impl<'a> Writer<'a> {
             Change::AdoptRekeying => self.adopt_rekeying()?,
             Change::ForgetRekeying => self.forget_rekeying()?,
             Change::QueueMessage(message) => self.queue(&Queued::new(message, row))?,
-            Change::SealMessage(id, sealed) => self.seal(*id, sealed)?,
-            Change::SetMessageState(id, state, carrier) => self.set_state(*id, *state, *carrier)?,
-            Change::Posted(id, at) => self.posted(*id, *at)?,
+            Change::SealMessage(id, sealed) => self.seal(*id, row, sealed)?,
+            Change::SetMessageState(id, state, carrier) => {
+                let (id, state, carrier) = (*id, *state, *carrier);
+                self.set_state(&Reached { id, row, state, carrier })?;
+            }
+            Change::Posted(id, at) => self.posted(*id, row, *at)?,
             Change::Fail(id, reason) => self.fail(*id, *reason)?,
             Change::TakeBack(id) => self.take_back(*id)?,
             Change::Edit(id, text) => self.edit(*id, text)?,

@@ -36,6 +36,9 @@ impl Writer<'_> {
         let previous = self.incarnation(writer, after.incarnation())?;
         let sql = "INSERT INTO follows VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         let is_news = self.run(sql, (incarnation, person, previous))? > 0;
+        if is_news {
+            self.followers.clear();
+        }
         match self.first_place(person, incarnation)? {
             Some(first) if is_news => self.move_before(person, previous, first),
             Some(_) | None => Ok(()),
@@ -81,7 +84,7 @@ impl Writer<'_> {
     }
 
     /// The place of what came first of an incarnation; or, if nothing did, of those that follow it.
-    fn first_place(&self, person: i64, mut incarnation: i64) -> rusqlite::Result<Option<i64>> {
+    fn first_place(&mut self, person: i64, mut incarnation: i64) -> rusqlite::Result<Option<i64>> {
         for _ in 0..MAX_CHAIN {
             let first = self.next_place(person, incarnation, i64::MIN)?;
             if first.is_some() {
@@ -106,10 +109,15 @@ impl Writer<'_> {
         self.db.prepare_cached(sql)?.query_row(params, |row| row.get(0))
     }
 
-    fn follower(&self, person: i64, incarnation: i64) -> rusqlite::Result<Option<i64>> {
+    fn follower(&mut self, person: i64, incarnation: i64) -> rusqlite::Result<Option<i64>> {
+        if let Some(known) = self.followers.get(&(person, incarnation)) {
+            return Ok(*known);
+        }
         let sql = "SELECT incarnation FROM follows WHERE previous = ?1 AND person = ?2 \
                    ORDER BY incarnation LIMIT 1";
-        self.find(sql, (incarnation, person))
+        let found = self.find(sql, (incarnation, person))?;
+        self.followers.insert((person, incarnation), found);
+        Ok(found)
     }
 }
 

@@ -6,30 +6,43 @@ use rusqlite::named_params;
 
 use super::Writer;
 use crate::node::content::IdRange;
-use crate::node::record::{Carrier, Direction, FailReason, MAX_READ, MessageState, Saved, Sealed};
+use crate::node::record::{Direction, FailReason, MAX_READ, MessageState, Saved, Sealed};
 use crate::store::columns::Millis;
+use crate::store::group::Reached;
 use crate::store::read::message_id;
 
 impl Writer<'_> {
-    pub(super) fn seal(&mut self, id: MessageId, sealed: &Sealed) -> rusqlite::Result<()> {
-        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
+    pub(super) fn seal(
+        &mut self,
+        id: MessageId,
+        row: Option<i64>,
+        sealed: &Sealed,
+    ) -> rusqlite::Result<()> {
+        let Some(row) = self.own_row(id, row)? else { return Ok(()) };
         // A message that was acknowledged meanwhile is not in the outbox, and stays so.
         let sql = "UPDATE outbox SET device = ?2, session = ?3, envelope = ?4 WHERE message = ?1";
         self.run(sql, (row, sealed.device.0, sealed.session.0, &sealed.envelope)).map(drop)
     }
 
-    pub(super) fn posted(&mut self, id: MessageId, at: Timestamp) -> rusqlite::Result<()> {
-        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
+    /// The row of a message that was sent from here, if there is one; where it is known already,
+    /// nothing is looked up.
+    fn own_row(&mut self, id: MessageId, known: Option<i64>) -> rusqlite::Result<Option<i64>> {
+        if known.is_some() { Ok(known) } else { self.known(self.own, id) }
+    }
+
+    pub(super) fn posted(
+        &mut self,
+        id: MessageId,
+        row: Option<i64>,
+        at: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let Some(row) = self.own_row(id, row)? else { return Ok(()) };
         self.run("UPDATE outbox SET posted_at = ?2 WHERE message = ?1", (row, Millis(at))).map(drop)
     }
 
-    pub(super) fn set_state(
-        &mut self,
-        id: MessageId,
-        state: MessageState,
-        carrier: Option<Carrier>,
-    ) -> rusqlite::Result<()> {
-        let Some(row) = self.known(self.own, id)? else { return Ok(()) };
+    pub(super) fn set_state(&mut self, reached: &Reached) -> rusqlite::Result<()> {
+        let Reached { id, row, state, carrier } = *reached;
+        let Some(row) = self.own_row(id, row)? else { return Ok(()) };
         let forward = "UPDATE messages SET state = ?2, carrier = coalesce(?3, carrier), \
                        reason = NULL WHERE id = ?1 AND state <= ?2";
         self.run(forward, (row, state, carrier))?;
@@ -40,8 +53,9 @@ impl Writer<'_> {
     }
 
     pub(super) fn fail(&mut self, id: MessageId, reason: FailReason) -> rusqlite::Result<()> {
-        self.set_state(id, MessageState::Failed, None)?;
         let Some(row) = self.known(self.own, id)? else { return Ok(()) };
+        let (state, carrier) = (MessageState::Failed, None);
+        self.set_state(&Reached { id, row: Some(row), state, carrier })?;
         let sql = "UPDATE messages SET reason = ?2 WHERE id = ?1 AND state = ?3";
         self.run(sql, (row, reason, MessageState::Failed)).map(drop)
     }
@@ -123,7 +137,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::record::{Change, StoredMessage};
+    use crate::node::record::{Carrier, Change, StoredMessage};
     use crate::store::Store;
     use crate::store::fixture::{answer, id, name, queue, queued, sealed, store};
 
