@@ -284,7 +284,7 @@ impl Store {
         let mut writer = Writer::new(&transaction, self.own);
         let mut saved = Vec::new();
         for change in changes {
-            let row = known::takes_row(change).then(|| self.known.take_row());
+            let row = self.known.new_row(change);
             let answer = writer.apply(change, row)?;
             if let (Some(row), Some(Saved::Received(None))) = (row, &answer) {
                 self.known.give_back(row);

@@ -62,11 +62,7 @@ impl Known {
             | Change::FindLastReceived(..)
             | Change::FindOpened(_)
             | Change::MarkRead(..) => Row::Ask,
-            Change::QueueMessage(message) => {
-                let row = self.take_row();
-                self.waiting.insert(message.id, row);
-                Row::Known(row)
-            }
+            Change::QueueMessage(_) => self.new_row(change).map_or(Row::None, Row::Known),
             Change::Receive(message) => {
                 if self.is_surely_new(message.account_key, message.id) {
                     Row::Known(self.take_row())
@@ -103,14 +99,26 @@ impl Known {
         self.waiting.get(id).copied().map_or(Row::None, Row::Known)
     }
 
+    /// A row for the message that a change may bring, if it is one that does.
+    pub(super) fn new_row(&mut self, change: &Change) -> Option<i64> {
+        if !matches!(change, Change::QueueMessage(_) | Change::Receive(_)) {
+            return None;
+        }
+        let row = self.take_row();
+        if let Change::QueueMessage(message) = change {
+            self.waiting.insert(message.id, row);
+        }
+        Some(row)
+    }
+
     /// The next row.
-    pub(super) fn take_row(&mut self) -> i64 {
+    fn take_row(&mut self) -> i64 {
         let row = self.next_row;
         self.next_row = row.saturating_add(1);
         row
     }
 
-    /// The row that [`Known::take_row`] gave last was not needed.
+    /// The row that was given last was not needed.
     pub(super) fn give_back(&mut self, row: i64) {
         self.next_row = row;
     }
@@ -140,11 +148,6 @@ impl Known {
 fn writer_of(change: &Change) -> Option<(AccountKey, Incarnation)> {
     let Change::Receive(message) = change else { return None };
     Some((message.account_key, message.id.incarnation()))
-}
-
-/// Whether a change may bring a message.
-pub(super) const fn takes_row(change: &Change) -> bool {
-    matches!(change, Change::QueueMessage(_) | Change::Receive(_))
 }
 
 /// Pairs changes with their rows.

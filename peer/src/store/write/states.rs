@@ -139,7 +139,19 @@ mod tests {
     use super::*;
     use crate::node::record::{Carrier, Change, StoredMessage};
     use crate::store::Store;
-    use crate::store::fixture::{answer, id, name, queue, queued, sealed, store};
+    use crate::store::fixture::{
+        answer, id, name, queue, queued, receive, received, sealed, store,
+    };
+
+    #[test]
+    fn a_message_that_was_queued_while_the_database_was_asked_is_found_again() {
+        let mut store = store();
+        // Whether the first of an incarnation is new is asked of the database.
+        store.commit([queue(queued(1)), receive(received(1))]).unwrap();
+        set(&mut store, MessageState::Delivered, None);
+        assert_eq!(state(&store).0, MessageState::Delivered);
+        assert_eq!(store.load().unwrap().outbox, []);
+    }
 
     fn set(store: &mut Store, state: MessageState, carrier: Option<Carrier>) {
         store.commit(&[Change::SetMessageState(id(1, 1), state, carrier)]).unwrap();
