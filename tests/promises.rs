@@ -99,6 +99,23 @@ fn what_a_rendezvous_has_lost_is_left_there_again_after_a_day() {
     assert_eq!(world.stored_texts("bob", "alice"), ["hello", "while you were out"]);
 }
 
+#[test]
+fn what_waits_at_a_rendezvous_stays_there_until_its_recipient_has_saved_it() {
+    for commits in 0..12 {
+        let mut world = bob_comes_to_a_message(950 + u64::from(commits));
+        world.kill_after_commits("bob", commits);
+        world.run_for(Duration::from_secs(5));
+        world.spare("bob");
+        if !world.is_up("bob") {
+            world.start("bob");
+        }
+        world.run_for(Duration::from_secs(20));
+        // Alice is away, and leaves nothing again.
+        let texts = world.stored_texts("bob", "alice");
+        assert_eq!(texts, ["hello", "while you were out"], "killed after {commits} commits");
+    }
+}
+
 /// The power fails just after alice has read a receipt: nobody gives it to her again.
 #[test]
 fn a_receipt_that_was_lost_with_the_last_moments_of_a_profile_comes_again() {

@@ -74,7 +74,7 @@ impl Play {
         }
         self.model.note(&self.world, || "- all is mended".to_owned());
         self.mend(scenario)?;
-        if scenario.apart { self.settle_apart() } else { self.settle() }?;
+        if scenario.apart { self.settle_apart(scenario) } else { self.settle() }?;
         self.model.check_end(&self.world)
     }
 
@@ -243,23 +243,30 @@ impl Play {
     }
 }
 
-/// How often each is up for [`SHIFT`], where no two ever are at the same time.
+/// How often each is up, where no two ever are at the same time.
 const SHIFTS: u32 = 8;
-const SHIFT: Duration = Duration::from_secs(70);
+/// For how long: shorter than it takes until a peer posts again what it has posted before its start.
+const SHIFT: Duration = Duration::from_secs(25);
+/// For how long where something was lost by right, and has to be posted again.
+const LONG_SHIFT: Duration = Duration::from_secs(70);
 
 impl Play {
     /// Waits until nothing waits, while one after the other is up.
-    fn settle_apart(&mut self) -> Result<(), Violation> {
+    fn settle_apart(&mut self, scenario: &Scenario) -> Result<(), Violation> {
+        let loses = |step: &Step| {
+            matches!(step, Step::PutBack(_) | Step::PutServerBack | Step::Clock { .. })
+        };
+        let shift = if scenario.steps.iter().any(loses) { LONG_SHIFT } else { SHIFT };
         for _ in 0..SHIFTS {
             for home in self.model.homes() {
                 self.alone(home)?;
-                self.wait(SHIFT)?;
+                self.wait(shift)?;
             }
             if self.model.waiting(&mut self.world) == 0 {
                 return Ok(());
             }
         }
-        let minutes = SHIFT.as_secs() * u64::from(SHIFTS) / 60;
+        let minutes = shift.as_secs() * u64::from(SHIFTS) / 60;
         Err(Violation::StillWaiting { waiting: self.model.waiting(&mut self.world), minutes })
     }
 }
