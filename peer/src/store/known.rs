@@ -41,8 +41,8 @@ impl Known {
         Ok(Self { next_row, highest: BTreeMap::new(), waiting: HashMap::new() })
     }
 
-    /// Gives each new message of these changes a row, and names those of others. `None` where the database must be asked: for an
-    /// answer, or because a message may be known.
+    /// Gives each new message of these changes a row, and names those of others. `None` where the
+    /// database must be asked: for an answer, or because a message may be known.
     pub(super) fn number(&mut self, changes: &[Change]) -> Option<Vec<Option<i64>>> {
         let mut rows = Vec::with_capacity(changes.len());
         for change in changes {
